@@ -1,0 +1,61 @@
+# `make help` lists what there is. Everything runs inside .venv, made from requirements.lock with hashes checked.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint deps lock pretrain study clean
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := $(CURDIR)/.venv/bin
+READY := .venv/.ready
+export PATH := $(BIN):$(PATH)
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+export BENTOML_DO_NOT_TRACK := True
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
+
+setup: $(READY)  ## make .venv from requirements.lock (skipped when it is up to date)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo "error: Python 3.11 is needed; make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	@if uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet uv; then \
+	    uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock && \
+	    uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	else \
+	    $(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock && \
+	    $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .; \
+	fi
+	@touch $@
+
+demo: setup  ## the whole main job on the mini world: dvc repro, MLflow, the table and the report's path
+	@python -m dvc repro
+	@python -m eclipse track --quiet
+	@python -m eclipse table --quiet
+
+test: setup  ## all tests
+	@python -m pytest
+
+lint: setup  ## ruff, mypy and the import contracts
+	@ruff check .
+	@ruff format --check .
+	@mypy eclipse
+	@lint-imports
+
+deps: setup  ## write each stage's code dependencies into dvc.yaml
+	@python tests/closure.py --write
+
+lock:  ## resolve pyproject.toml into requirements.lock
+	@uv pip compile -q --generate-hashes --all-extras --python-version 3.11 pyproject.toml -o requirements.lock
+
+pretrain: setup  ## make the shipped mini models again from nothing (hours of CPU, or minutes on a GPU; resumable)
+	@cd pretrain && python -m dvc repro
+	@rm -rf models/mini && cp -R pretrain/artifacts/mini models/mini
+
+study: setup  ## how λ's effect depends on data and caption noise: a pipeline of its own
+	@cd study && python -m dvc repro
+
+clean:  ## remove what stages and tools wrote; .venv, DVC's cache and MLflow's store stay
+	@rm -rf artifacts pretrain/artifacts study/artifacts build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
