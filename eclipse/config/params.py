@@ -1,0 +1,260 @@
+"""Every parameter there is, with its type, bounds and meaning. Sizes that data or models know are not parameters."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Section(BaseModel):
+    """A frozen group of parameters; a key that is not a field is refused by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class WorldParams(Section):
+    """The mini world's dataset (``data.source: world``)."""
+
+    train: int = Field(6000, ge=1)
+    """Captioned scenes for training priors."""
+    evaluation: int = Field(300, ge=1)
+    """Scenes in each of the four evaluation splits (val/test × seen/held-out)."""
+    seed: int = Field(0, ge=0)
+    """Same seed, same bytes."""
+    caption_noise: float = Field(0.0, ge=0, le=1)
+    """Share of training captions exchanged for those of other scenes."""
+
+
+class DataParams(Section):
+    """Where captioned images come from and how they are split."""
+
+    source: Literal["world", "folder", "pairs", "coco", "webdataset"] = "world"
+    """The mini world, or an image folder with metadata.jsonl, image/.txt pairs, COCO captions JSON, or tar shards."""
+    path: Path | None = None
+    """The folder (for COCO: the captions JSON) to ingest; not used by the world."""
+    images: Path | None = None
+    """COCO only: the folder of its images."""
+    shard_size: int = Field(1000, ge=1)
+    """Records in one tar shard."""
+    image_size: int = Field(64, ge=16)
+    """Ingested images are fitted into a square of this many pixels (aspect kept, padded with ``background``)."""
+    background: tuple[int, int, int] = (255, 255, 255)
+    """RGB put behind transparent images and in the padding."""
+    tolerate: bool = False
+    """Skip and count damaged records instead of stopping at the first."""
+    dedupe_distance: int = Field(0, ge=-1, le=16)
+    """Perceptual-hash distance up to which two images are the same; -1 keeps duplicates."""
+    drop: dict[str, tuple[str, ...]] = {}
+    """Metadata field → values: records that have one of them are left out."""
+    hold_out: str | None = None
+    """Regular expression on captions: a match is in the cell named by its groups; cells are held out of training."""
+    hold_out_share: float = Field(1.0, gt=0, le=1)
+    """Share of those cells held out; below 1 every factor of a held-out cell stays known, also in combination."""
+    cells: Path | None = None
+    """YAML file that lists held-out captions, an alternative to ``hold_out``."""
+    evaluation_share: float = Field(0.1, gt=0, lt=0.9)
+    """Share of the remaining caption groups used for the seen evaluation splits."""
+    seed: int = Field(0, ge=0)
+    """Seed of the split."""
+    world: WorldParams = WorldParams()
+
+    @model_validator(mode="after")
+    def _path_where_needed(self) -> DataParams:
+        if self.source != "world" and self.path is None:
+            raise ValueError(f"data.path is needed for data.source={self.source}")
+        return self
+
+
+class FitParams(Section):
+    """The training length of one frozen model."""
+
+    steps: int = Field(ge=1)
+    """Optimiser steps."""
+    batch_size: int = Field(ge=2)
+    """Images in a batch."""
+    lr: float = Field(gt=0)
+    """Peak learning rate."""
+
+
+class FrozenParams(Section):
+    """The frozen CLIP and decoder that a prior stands between."""
+
+    source: Literal["shipped", "train"] = "shipped"
+    """Use the models at ``path`` (digests checked), or train small ones on this dataset's training split."""
+    path: Path = Path("models/mini")
+    """Folder with clip/, decoder/ and, where there is one, oracle/."""
+    clip: FitParams = FitParams(steps=2400, batch_size=256, lr=1e-3)
+    movq: FitParams = FitParams(steps=2000, batch_size=16, lr=2e-3)
+    decoder: FitParams = FitParams(steps=9000, batch_size=32, lr=1e-3)
+    oracle: FitParams = FitParams(steps=1000, batch_size=96, lr=2e-3)
+    seed: int = Field(0, ge=0)
+    """Initialisation and batch order."""
+
+
+class StoreParams(Section):
+    """The embedding store."""
+
+    tokens: Literal["int8", "fp16"] = "int8"
+    """Storage of text states. int8 costs ≤ 1 % relative error per token (gated when written)."""
+    batch_size: int = Field(64, ge=1)
+    """Records encoded at once."""
+    image_dtype: Literal["fp16", "fp32"] = "fp16"
+    """Storage of pooled vectors."""
+
+
+class PriorParams(Section):
+    """The prior's own size. Widths of its inputs and output come from the embedding store's header."""
+
+    layers: int = Field(10, ge=1)
+    """Transformer blocks."""
+    heads: int = Field(16, ge=1)
+    """Attention heads."""
+    head_dim: int = Field(32, ge=1)
+    """Channels of one head."""
+
+
+class TrainParams(Section):
+    """Optimisation of a prior (all methods alike)."""
+
+    steps: int = Field(ge=1)
+    """Optimiser steps."""
+    batch_size: int = Field(ge=2)
+    """Global batch: the contrastive term sees all of it, whatever the world size and micro-batch."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Samples in one forward pass of one rank; null = its whole share of the batch."""
+    lr: float = Field(5e-5, gt=0)
+    """Peak learning rate (paper: 5e-5)."""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW's."""
+    warmup: int = Field(0, ge=0)
+    """Steps of linear warm-up."""
+    cycle: int | None = Field(None, ge=1)
+    """First period of CosineAnnealingWarmRestarts in steps; null = one cycle over the whole training."""
+    cycle_factor: int = Field(1, ge=1)
+    """Growth of the period after each restart."""
+    clip_norm: float = Field(1.0, gt=0)
+    """Gradient clipping."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay of the weights' moving average that is saved as the prior; 0 = none."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Autocast precision of the forward pass; weights stay fp32."""
+    mse_reduction: Literal["mean", "sum"] = "mean"
+    """Over dimensions (over samples: mean). Not given by the papers; λ's meaning depends on it, so it is recorded."""
+    temperature: float | None = Field(None, gt=0)
+    """τ of the contrastive term; null = the frozen CLIP's own 1 / logit_scale from the store's header."""
+    row_tokens: int = Field(128, ge=16)
+    """Length of a packed row."""
+    diffusion_steps: int = Field(1000, ge=2)
+    """Training steps of the diffusion baseline's linear schedule (Eq. 1)."""
+    condition_drop: float = Field(0.1, ge=0, lt=1)
+    """Diffusion baseline: share of samples trained without caption, for guidance."""
+    checkpoint_every: int = Field(200, ge=1)
+    """Steps between resumable checkpoints."""
+    probe_every: int = Field(50, ge=1)
+    """Steps between rows of the training curve."""
+    limit: int | None = Field(None, ge=1)
+    """Train on the first so many pairs of the store only; null = all."""
+
+
+_POINT = re.compile(r"^(projection|diffusion|eclipse-\d+(\.\d+)?)$")
+
+
+class SweepParams(Section):
+    """What is trained: every point with every seed."""
+
+    points: tuple[str, ...] = ("projection", "diffusion", "eclipse-0.1", "eclipse-0.2", "eclipse-0.5", "eclipse-1.0")
+    """``projection`` (λ = 0), ``diffusion``, or ``eclipse-λ``."""
+    seeds: tuple[int, ...] = (0, 1)
+    """Seeds of initialisation, noise and batch order."""
+
+    @field_validator("points")
+    @classmethod
+    def _known(cls, points: tuple[str, ...]) -> tuple[str, ...]:
+        for point in points:
+            if not _POINT.match(point):
+                raise ValueError(f"{point!r} is no sweep point; write projection, diffusion or eclipse-λ (eclipse-0.2)")
+        if len(set(points)) != len(points):
+            raise ValueError("a point is listed twice")
+        return points
+
+
+class DecodeParams(Section):
+    """How embeddings are turned into pictures for evaluation and sheets."""
+
+    steps: int = Field(12, ge=1)
+    """Decoder steps."""
+    scheduler: Literal["dpm++", "ddim", "ddpm"] = "dpm++"
+    """Sampler; all three are right with KandinskyV22Pipeline."""
+    guidance: float = Field(1.0, ge=0)
+    """Classifier-free guidance of the decoder; 1 = none (one UNet call a step)."""
+    batch_size: int = Field(32, ge=1)
+    """Pictures decoded at once; results do not depend on it."""
+
+
+class EvaluateParams(Section):
+    """Evaluation of one prior."""
+
+    splits: tuple[str, ...] = ("val_seen", "val_held_out", "test_seen", "test_held_out")
+    """What is measured, of these four; selection needs the first two and the report the last two."""
+    images: int = Field(100, ge=0)
+    """Captions of each split that are decoded and judged; 0 = embedding metrics only."""
+    bootstrap: int = Field(2000, ge=100)
+    """Resamples over prompts behind each 95 % interval."""
+    seed: int = Field(0, ge=0)
+    """Seeds of prior noise and decoder noise, the same for every method."""
+    diffusion_steps: int = Field(25, ge=1)
+    """Sampling steps of the diffusion baseline (paper: 25)."""
+    diffusion_guidance: float = Field(4.0, ge=1)
+    """Guidance of the diffusion baseline (paper: 4.0)."""
+    decode: DecodeParams = DecodeParams()
+
+
+class SelectParams(Section):
+    """The written rule by which a prior is chosen, on validation splits only."""
+
+    metric: str = "composition"
+    """What is maximised on the held-out validation split (mean over seeds)."""
+    cosine_margin: float = Field(0.02, ge=0)
+    """A point whose seen-validation image cosine is worse than the best point's by more than this is out."""
+    tie: float = Field(0.01, ge=0)
+    """Differences in the metric up to this are ties; the smaller λ wins them."""
+
+
+class TrackingParams(Section):
+    """MLflow. The server's address comes from MLFLOW_TRACKING_URI (default: a local SQLite file)."""
+
+    experiment: str = "eclipse"
+    """Experiment name."""
+
+
+class StudyParams(Section):
+    """The λ study's own settings (docs/study.md); its sweep and training lie in study/params.yaml's other sections."""
+
+    sizes: tuple[int, ...] = (400, 1500, 6000, 24000)
+    """Training pairs of a cell: the first so many of the store."""
+    noises: tuple[float, ...] = (0.0, 0.5)
+    """Caption noise of a cell."""
+    bootstrap: int = Field(5000, ge=100)
+    """Resamples over prompts behind each interval."""
+    bootstrap_seed: int = Field(0, ge=0)
+    """Seed of the resampling."""
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    profile: str = "mini"
+    """A name to know the configuration by; nothing branches on it."""
+    data: DataParams
+    frozen: FrozenParams
+    store: StoreParams
+    prior: PriorParams
+    train: TrainParams
+    sweep: SweepParams
+    evaluate: EvaluateParams
+    select: SelectParams
+    tracking: TrackingParams
+    study: StudyParams = StudyParams()
