@@ -1,0 +1,37 @@
+"""One captioned image, and the description of a shard of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+TRAIN = "train"
+EVALUATION_SPLITS = ("val_seen", "val_held_out", "test_seen", "test_held_out")
+SPLITS = (TRAIN, *EVALUATION_SPLITS)
+
+
+@dataclass(frozen=True)
+class Record:
+    """``id`` sorts in dataset order and has no dot or slash; ``image`` is a PNG file's bytes; ``meta`` is JSON-able."""
+
+    id: str
+    caption: str
+    image: bytes
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+class Described(BaseModel):
+    """A frozen piece of the manifest; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Shard(Described):
+    """One tar file: ``file`` is relative to the dataset folder, ``bytes`` its size."""
+
+    file: str
+    count: int
+    sha256: str
+    bytes: int

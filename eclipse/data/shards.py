@@ -1,0 +1,132 @@
+"""Tar shards in WebDataset layout: ``<id>.png``, ``<id>.json``, ``<id>.txt``; the same records give the same bytes."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from eclipse.data.records import Record, Shard
+from eclipse.errors import DataError
+from eclipse.files import sha256
+
+_PARTS = ("png", "json", "txt")
+
+
+class ShardWriter:
+    """Writes one split's records to ``<folder>/shards/<split>-00000.tar`` and so on; use as a context manager.
+
+    After the ``with`` block, ``shards`` lists what was written, with counts and SHA-256. ``folder`` is to be inside
+    :func:`eclipse.files.atomic_folder`, which removes everything if the writer fails half-way.
+    """
+
+    def __init__(self, folder: Path, split: str, shard_size: int) -> None:
+        self.shards: list[Shard] = []
+        self._folder, self._split, self._size = folder, split, shard_size
+        self._stack = ExitStack()
+        self._tar: tarfile.TarFile | None = None
+        self._path = folder
+        self._count = 0
+        self._last = ""
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: Any, trace: Any) -> None:
+        if kind is None:
+            self._finish()
+        self._stack.__exit__(kind, value, trace)
+
+    def add(self, record: Record) -> None:
+        """Append ``record``; ids must ascend, or readers could not rely on their order."""
+        if record.id <= self._last or not record.id or set(record.id) & set("./\\"):
+            raise DataError(f"record id {record.id!r} in {self._split}: ids must ascend and hold no dot or slash")
+        if self._tar is not None and self._count == self._size:
+            self._finish()
+        tar = self._tar or self._begin()
+        described = json.dumps({"caption": record.caption, "meta": record.meta}, sort_keys=True, ensure_ascii=False)
+        for part, content in zip(_PARTS, (record.image, described.encode(), record.caption.encode()), strict=True):
+            member = tarfile.TarInfo(f"{record.id}.{part}")  # mtime, uid and gid are 0: same records, same bytes
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        self._last = record.id
+        self._count += 1
+
+    def _begin(self) -> tarfile.TarFile:
+        self._path = self._folder / "shards" / f"{self._split}-{len(self.shards):05d}.tar"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        tar = tarfile.open(self._path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 (the stack closes it)
+        self._tar = self._stack.enter_context(tar)
+        self._count = 0
+        return tar
+
+    def _finish(self) -> None:
+        if self._tar is None:
+            return
+        self._stack.close()
+        self._tar = None
+        file = self._path.relative_to(self._folder).as_posix()
+        size = self._path.stat().st_size
+        self.shards.append(Shard(file=file, count=self._count, sha256=sha256(self._path), bytes=size))
+
+
+def read_shard(path: Path) -> Iterator[Record]:
+    """Yield the records of one shard in order. Damage is a :class:`DataError` that names shard and member."""
+    parts: dict[str, bytes] = {}
+    current = ""
+    for name, content in read_members(path):
+        key, _, part = name.partition(".")
+        if key != current and parts:
+            yield _record(path, current, parts)
+            parts = {}
+        current = key
+        parts[part] = content
+    if parts:
+        yield _record(path, current, parts)
+
+
+def read_members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield (name, bytes) of a tar file's regular members; an unreadable or cut-off tar is a :class:`DataError`."""
+    name = "its first member"
+    try:
+        with tarfile.open(path, "r:*") as tar:
+            for member in tar:
+                if not member.isfile():
+                    continue
+                name = member.name
+                opened = tar.extractfile(member)
+                content = opened.read() if opened else b""
+                if len(content) != member.size:
+                    raise tarfile.ReadError("unexpected end of data")
+                yield name, content
+            _check_end(tar)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such shard; run the stage that writes it again") from None
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DataError(f"{path}: unreadable at {name} ({_line(error)}); replace this shard") from None
+
+
+def _record(path: Path, key: str, parts: dict[str, bytes]) -> Record:
+    missing = [part for part in ("png", "json") if part not in parts]
+    if missing:
+        raise DataError(f"{path}: member {key}.{missing[0]} is missing; run the dataset stage again")
+    try:
+        described: dict[str, Any] = json.loads(parts["json"].decode())
+        return Record(key, described["caption"], parts["png"], described["meta"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: member {key}.json is damaged ({error!r}); run the dataset stage again") from None
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """Python's tarfile takes a cut-off or damaged header for the end; the true end is marked by zeros."""
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("what follows is cut off or damaged")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,34 @@
+"""Stage ``dataset``: the mini world or a person's own captioned images, as tar shards with a manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from eclipse.config.params import Params
+from eclipse.data.ingest import ingest
+from eclipse.data.manifest import Manifest
+from eclipse.files import write_json
+from eclipse.world.dataset import write_world
+
+
+def run(params: Params, *, out: Path, metrics: Path) -> dict[str, Any]:
+    """Write the dataset folder ``out`` and its summary ``metrics``; returns the summary."""
+    manifest = write_world(params.data, out) if params.data.source == "world" else ingest(params.data, out)
+    summary = summarise(manifest)
+    write_json(metrics, summary)
+    return summary
+
+
+def summarise(manifest: Manifest) -> dict[str, Any]:
+    """Counts by split, what was held out and dropped, size in bytes and the manifest's digest."""
+    shards = [shard for split in manifest.splits.values() for shard in split.shards]
+    return {
+        "source": manifest.source,
+        "digest": manifest.digest,
+        "records": {name: split.count for name, split in manifest.splits.items()},
+        "shards": len(shards),
+        "bytes": sum(shard.bytes for shard in shards),
+        "held_out": len(manifest.held_out),
+        "dropped": manifest.dropped,
+    }
