@@ -1,0 +1,1 @@
+"""Priors, and adapters of the frozen models on both sides of them."""
