@@ -1,0 +1,229 @@
+"""The embed stage on a tiny dataset and a tiny CLIP of the real classes."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from open_clip.model import CLIP
+from PIL import Image
+
+from eclipse.config import load_params
+from eclipse.data.manifest import Manifest, Split
+from eclipse.data.records import Record
+from eclipse.data.shards import ShardWriter
+from eclipse.embeddings.header import store_hash
+from eclipse.embeddings.store import Store
+from eclipse.embeddings.writer import StoreWriter
+from eclipse.errors import DataError, StoreError
+from eclipse.files import tree_digest
+from eclipse.models.clip import FrozenClip, save_clip
+from eclipse.stages.embed import run
+
+PARAMS = str(Path(__file__).parents[2] / "params.yaml")
+CONFIG = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+WORDS = ("red", "blue", "star", "circle", "striped", "solid", "on", "a", "white", "background")
+
+
+def tiny_clip(folder, seed=0):
+    torch.manual_seed(seed)
+    model = CLIP(**CONFIG).eval()
+    with torch.no_grad():
+        model.ln_final.bias.normal_()
+    save_clip(model, CONFIG, folder / "clip", name="tiny")
+    return folder
+
+
+def records(split, count, seed=0):
+    rng = np.random.default_rng([seed, len(split)])
+    for i in range(count):
+        caption = " ".join(rng.choice(WORDS, rng.integers(1, 20)))
+        image = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(image, "PNG")
+        yield Record(f"{split}-{i:06d}", caption, image.getvalue(), {"key": f"k{i}"})
+
+
+def write_dataset(folder, splits, *, shard_size=10, seed=0):
+    made = {}
+    for split, content in splits.items():
+        with ShardWriter(folder, split, shard_size) as writer:
+            for record in content:
+                writer.add(record)
+        made[split] = Split.of(writer.shards)
+    Manifest(source="world", seed=seed, params_digest="x", splits=made).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    base = tmp_path_factory.mktemp("inputs")
+    splits = {"train": records("train", 25), "val_seen": records("val_seen", 4), "test_seen": []}
+    return {"dataset": write_dataset(base / "dataset", splits), "frozen": tiny_clip(base / "frozen")}
+
+
+def params(*overrides):
+    return load_params(Path(PARAMS), ["store.batch_size=8", "store.tokens=int8", *overrides])
+
+
+def embed(tmp_path, inputs, *overrides, name="store"):
+    return run(params(*overrides), **inputs, out=tmp_path / name, metrics=tmp_path / f"{name}.json")
+
+
+@pytest.fixture(scope="module")
+def whole(inputs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    summary = embed(folder, inputs)
+    return folder / "store", summary
+
+
+def test_store_holds_what_the_encoder_says_in_the_order_of_the_dataset(inputs, whole):
+    folder, summary = whole
+    clip = FrozenClip.load(inputs["frozen"] / "clip")
+    store = Store.open(folder, "train", expect_weights_hash=clip.weights_hash)
+    store.verify()
+    originals = list(records("train", 25))
+    assert store.table()["id"].to_pylist() == [r.id for r in originals]
+    assert store.table()["caption"].to_pylist() == [r.caption for r in originals]
+    assert json.loads(store.table()["meta"][24].as_py()) == {"key": "k24"}
+    batch = store.gather(np.arange(25))
+    text = clip.encode_text(clip.tokenize([r.caption for r in originals]))
+    images = np.stack([np.asarray(Image.open(io.BytesIO(r.image))) for r in originals])
+    assert torch.equal(batch.lengths, text.lengths)
+    apart = (batch.text_states - text.text_states).norm(dim=1) / text.text_states.norm(dim=1)
+    assert apart.max() < 0.01
+    torch.testing.assert_close(batch.prompt_embeds, text.prompt_embeds, atol=5e-3, rtol=2e-3)
+    torch.testing.assert_close(batch.image_embeds, clip.encode_image(images), atol=5e-3, rtol=2e-3)
+    assert store.header.logit_scale == clip.logit_scale
+    assert store.header.tokenizer_hash == clip.tokenizer_hash
+    assert summary["splits"]["train"]["count"] == 25
+    assert summary["splits"]["test_seen"]["count"] == 0
+    assert summary["tokens_per_caption"] > 5
+    assert 0 < summary["max_error"] <= 0.01
+
+
+def test_same_inputs_same_bytes(inputs, whole, tmp_path):
+    embed(tmp_path, inputs)
+    assert tree_digest(tmp_path / "store") == tree_digest(whole[0])
+    assert store_hash(tmp_path / "store") == store_hash(whole[0])
+
+
+def interrupt_after(monkeypatch, shards):
+    """Let ``shards`` shards be written, then stop as a kill would: whatever is on the disk stays."""
+    original, written = StoreWriter.write_shard, []
+
+    def write_shard(self, name, *rest):
+        if len(written) == shards:
+            raise KeyboardInterrupt
+        original(self, name, *rest)
+        written.append(name)
+
+    monkeypatch.setattr(StoreWriter, "write_shard", write_shard)
+    return written
+
+
+def test_killed_and_run_again_gives_equal_bytes_without_doing_shards_twice(inputs, whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            embed(tmp_path, inputs)
+    assert not (tmp_path / "store").exists()
+    assert not (tmp_path / "store.json").exists()
+    damaged = tmp_path / "store.partial/train/shard-00001.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    with monkeypatch.context() as patch:
+        written = interrupt_after(patch, 99)
+        embed(tmp_path, inputs)
+    assert written == ["train/shard-00001", "train/shard-00002", "val_seen/shard-00000"]
+    assert tree_digest(tmp_path / "store") == tree_digest(whole[0])
+    assert not (tmp_path / "store.partial").exists()
+
+
+def test_work_of_another_encoder_or_setting_is_not_continued(inputs, whole, tmp_path, monkeypatch):
+    other = {**inputs, "frozen": tiny_clip(tmp_path / "other", seed=1)}
+    for foreign, overrides in ((other, ()), (inputs, ("store.image_dtype=fp32",))):
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, 2)
+            with pytest.raises(KeyboardInterrupt):
+                embed(tmp_path, foreign, *overrides)
+        embed(tmp_path, inputs)
+        assert tree_digest(tmp_path / "store") == tree_digest(whole[0])
+
+
+def test_changed_dataset_shard_is_named_and_leaves_the_old_store(inputs, whole, tmp_path):
+    dataset = write_dataset(tmp_path / "dataset", {"train": records("train", 25)})
+    embed(tmp_path, {**inputs, "dataset": dataset})
+    before = tree_digest(tmp_path / "store")
+    shard = dataset / "shards/train-00001.tar"
+    content = bytearray(shard.read_bytes())
+    content[700] ^= 1
+    shard.write_bytes(bytes(content))
+    with pytest.raises(DataError, match=r"train-00001\.tar.*SHA-256"):
+        embed(tmp_path, {**inputs, "dataset": dataset})
+    assert tree_digest(tmp_path / "store") == before
+
+
+def one_bad(tmp_path, inputs, change):
+    content = list(records("train", 3))
+    content[1] = change(content[1])
+    dataset = write_dataset(tmp_path / "bad", {"train": content})
+    embed(tmp_path, {**inputs, "dataset": dataset})
+
+
+def test_records_that_cannot_be_encoded_are_named(inputs, tmp_path):
+    long = " ".join(["red"] * 90)
+    with pytest.raises(DataError, match=r"train-000001.*do not fit the context"):
+        one_bad(tmp_path, inputs, lambda r: Record(r.id, long, r.image, r.meta))
+    with pytest.raises(DataError, match=r"train-000001: image cannot be decoded"):
+        one_bad(tmp_path, inputs, lambda r: Record(r.id, r.caption, r.image[:60], r.meta))
+    small = io.BytesIO()
+    Image.new("RGB", (20, 10)).save(small, "PNG")
+    with pytest.raises(DataError, match=r"train-000001: image is 20×10"):
+        one_bad(tmp_path, inputs, lambda r: Record(r.id, r.caption, small.getvalue(), r.meta))
+    assert not (tmp_path / "store").exists()
+
+
+def test_embedding_that_is_not_finite_names_its_record(inputs, tmp_path, monkeypatch):
+    encode = FrozenClip.encode_image
+
+    def broken(self, images):
+        z = encode(self, images)
+        z[min(2, len(z) - 1), 5] = float("nan")
+        return z
+
+    monkeypatch.setattr(FrozenClip, "encode_image", broken)
+    with pytest.raises(StoreError, match=r"train-000002: image_embeds hold NaN"):
+        embed(tmp_path, inputs)
+
+
+def test_text_encoder_that_is_not_causal_is_refused(inputs, tmp_path, monkeypatch):
+    load = FrozenClip.load
+
+    def bidirectional(folder):
+        clip = load(folder)
+        clip.model.attn_mask.zero_()
+        return clip
+
+    monkeypatch.setattr(FrozenClip, "load", bidirectional)
+    with pytest.raises(StoreError, match="not causal"):
+        embed(tmp_path, inputs)
+
+
+def test_states_that_int8_cannot_hold_are_refused_and_fp16_takes_them(inputs, tmp_path, monkeypatch):
+    encode = FrozenClip.encode_text
+
+    def spiked(self, tokens):
+        text = encode(self, tokens)
+        text.text_states[text.lengths.cumsum(0) - 1, 3] = 1e4  # EOS alone, as no static statistic can foresee
+        return text
+
+    monkeypatch.setattr(FrozenClip, "encode_text", spiked)
+    with pytest.raises(StoreError, match=r"train/shard-00000: int8.*store\.tokens=fp16"):
+        embed(tmp_path, inputs)
+    embed(tmp_path, inputs, "store.tokens=fp16")
+    assert Store.open(tmp_path / "store", "train").header.max_error < 1e-3
