@@ -1,0 +1,1 @@
+"""Training of priors: losses, the resumable loop and its distribution."""
