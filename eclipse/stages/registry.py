@@ -1,0 +1,118 @@
+"""Names of the stages, and what can be told about one by reading its source instead of importing it.
+
+A stage's flags are the keyword-only arguments of its function. They are read from the syntax tree: importing a stage
+may import torch, and ``--help``, ``--dry-run`` or a misspelt flag should not wait for that.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+STAGES: dict[str, str] = {
+    "dataset": "eclipse.stages.dataset:run",
+    "frozen": "eclipse.stages.frozen:run",
+    "embed": "eclipse.stages.embed:run",
+    "train": "eclipse.stages.train:run",
+    "evaluate": "eclipse.stages.evaluate:run",
+    "select": "eclipse.stages.select:run",
+    "report": "eclipse.stages.report:run",
+    "table": "eclipse.stages.table:run",
+    "track": "eclipse.stages.track:run",
+    "study-cell": "eclipse.stages.study:cell",
+    "study-summary": "eclipse.stages.study:summary",
+    "pretrain-oracle": "eclipse.stages.pretrain:oracle",
+    "pretrain-clip": "eclipse.stages.pretrain:clip",
+    "pretrain-movq": "eclipse.stages.pretrain:movq",
+    "pretrain-decoder": "eclipse.stages.pretrain:decoder",
+    "pretrain-pack": "eclipse.stages.pretrain:pack",
+}
+"""Stage name → ``module:function``, in the order of the graph."""
+
+OUTPUTS = ("out", "metrics", "checkpoints")
+"""Path arguments that a stage writes; every other path is an input."""
+
+_TYPES: dict[str, Callable[[str], Any]] = {"Path": Path, "str": str, "int": int, "float": float}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One keyword-only argument of a stage function."""
+
+    name: str
+    type: Callable[[str], Any]
+    required: bool
+    default: Any = None
+
+    @property
+    def is_input(self) -> bool:
+        """Whether this is a path that the stage reads."""
+        return self.type is Path and self.name not in OUTPUTS
+
+    @property
+    def is_output(self) -> bool:
+        """Whether this is a path that the stage writes."""
+        return self.type is Path and self.name in OUTPUTS
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as its source describes it."""
+
+    name: str
+    target: str
+    summary: str
+    flags: tuple[Flag, ...]
+
+    def load(self) -> Callable[..., Any]:
+        """Import the stage's module and return its function."""
+        module, _, function = self.target.partition(":")
+        return getattr(importlib.import_module(module), function)
+
+
+def describe(name: str) -> Stage:
+    """Read the stage's source: the first line of its docstring and the flags of its signature.
+
+    Raises ``TypeError`` for a signature that no flags can be made from; that is a mistake in the stage.
+    """
+    target = STAGES[name]
+    module, _, function = target.partition(":")
+    tree = ast.parse(_source(module))
+    found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function]
+    if not found:
+        raise TypeError(f"{module} has no function {function}")
+    document = ast.get_docstring(found[0]) or ast.get_docstring(tree) or ""
+    arguments = zip(found[0].args.kwonlyargs, found[0].args.kw_defaults, strict=True)
+    flags = tuple(_flag(name, argument, default) for argument, default in arguments)
+    return Stage(name, target, document.partition("\n")[0], flags)
+
+
+def _source(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise TypeError(f"{module}: no such module")
+    return Path(spec.origin).read_text(encoding="utf-8")
+
+
+def _flag(stage: str, argument: ast.arg, default: ast.expr | None) -> Flag:
+    annotation = ast.unparse(argument.annotation) if argument.annotation else ""
+    base = annotation.removesuffix(" | None")
+    if base not in _TYPES:
+        raise TypeError(f"stage {stage}: {argument.arg}: {annotation or 'no annotation'}; use Path, str, int or float")
+    value = _value(default)
+    if base == "Path" and value is not None:
+        value = Path(value)
+    return Flag(argument.arg, _TYPES[base], required=default is None and base == annotation, default=value)
+
+
+def _value(default: ast.expr | None) -> Any:
+    if default is None:
+        return None
+    if isinstance(default, ast.Call) and ast.unparse(default.func) == "Path" and len(default.args) == 1:
+        default = default.args[0]
+    return ast.literal_eval(default)
