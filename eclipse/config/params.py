@@ -184,11 +184,11 @@ class SweepParams(Section):
 class DecodeParams(Section):
     """How embeddings are turned into pictures for evaluation and sheets."""
 
-    steps: int = Field(12, ge=1)
+    steps: int = Field(8, ge=1)
     """Decoder steps."""
     scheduler: Literal["dpm++", "ddim", "ddpm"] = "dpm++"
     """Sampler; all three are right with KandinskyV22Pipeline."""
-    guidance: float = Field(1.0, ge=0)
+    guidance: float = Field(3.0, ge=0)
     """Classifier-free guidance of the decoder; 1 = none (one UNet call a step)."""
     batch_size: int = Field(32, ge=1)
     """Pictures decoded at once; results do not depend on it."""
