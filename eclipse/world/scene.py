@@ -108,7 +108,9 @@ def twin(scene: Scene, rng: np.random.Generator) -> Scene:
     elif choice == 3:
         return Scene(scene.layout, scene.things, other(BACKGROUNDS, scene.background, rng))
     elif len(things) == 2:
-        return swapped(scene, ("colour", "shape", "texture", "place")[int(rng.integers(4))])
+        exchanges = [swapped(scene, what) for what in ("colour", "shape", "texture", "place")]
+        different = [exchange for exchange in exchanges if exchange != scene]
+        return different[int(rng.integers(len(different)))]
     else:
         others = (*LAYOUTS[3:], "single")
         return Scene(other(others, scene.layout, rng), scene.things, scene.background)
