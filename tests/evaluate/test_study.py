@@ -17,7 +17,7 @@ def rows(shift):
             for point, extra in (("projection", 0.0), ("eclipse-0.2", gain)):
                 scores = base + extra + 0.01 * seed
                 frame = {"point": point, "seed": seed, "split": split, "id": np.arange(60).astype(str)}
-                columns = {name: scores for name in ("attributes", "composition", "cosine", "r1")}
+                columns = dict.fromkeys(("attributes", "composition", "cosine", "r1"), scores)
                 parts.append(pd.DataFrame({**frame, **columns}))
     return pd.concat(parts, ignore_index=True)
 
