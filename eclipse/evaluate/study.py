@@ -19,12 +19,12 @@ matplotlib.use("Agg")
 
 DECIDES = "attributes"
 REPORTED = ("attributes", "composition", "cosine", "r1")
-SPLITS = ("test_held_out", "test_seen")
+SPLIT = "test_held_out"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One amount of data and noise: rows with point, seed, split, id and the scores."""
+    """One amount of data and noise: rows with point, seed, id and the scores of held-out captions."""
 
     noise: float
     size: int
@@ -46,7 +46,7 @@ def read_cell(details: Path, runs: list[tuple[str, int]]) -> pd.DataFrame:
     for point, seed in runs:
         rows = pq.read_table(details / f"{point}-{seed}" / "per_prompt.parquet").to_pandas()
         rows = rows.assign(point=point, seed=seed, attributes=rows[["colour", "shape", "texture"]].mean(axis=1))
-        parts.append(rows[rows.split.isin(SPLITS)][["point", "seed", "split", "id", *REPORTED]])
+        parts.append(rows[rows.split == SPLIT][["point", "seed", "id", *REPORTED]])
     return pd.concat(parts, ignore_index=True)
 
 
@@ -54,20 +54,19 @@ def results(cells: list[Cell], settings: StudyParams) -> dict[str, Any]:
     """Means of every cell, and the paired differences to λ = 0 in the figure that decides."""
     means, comparisons = [], []
     for cell in sorted(cells, key=lambda c: (c.noise, c.size)):
-        for (point, split), rows in cell.rows.groupby(["point", "split"], sort=True):
+        where = {"noise": cell.noise, "size": cell.size}
+        for point in sorted(set(cell.rows.point), key=_lam):
+            rows = cell.rows[cell.rows.point == point]
             scores = {name: round(float(rows[name].mean()), 4) for name in REPORTED}
-            means.append({"noise": cell.noise, "size": cell.size, "lam": lam(point), "split": split, **scores})
-        for point in sorted(set(cell.rows.point) - {"projection"}, key=lambda p: lam(p) or 0.0):
-            for split in SPLITS:
-                difference = _difference(cell.rows, point, split, settings)
-                comparisons.append(
-                    {"noise": cell.noise, "size": cell.size, "lam": lam(point), "split": split, **difference}
-                )
-    rows = [_row(c) for c in comparisons if c["split"] == SPLITS[0]]
-    decides = (
-        f"{DECIDES} on {SPLITS[0]}: paired difference to λ = 0 over prompts, seeds averaged, bootstrap 95 % interval"
-    )
-    return {"decides": decides, "rows": rows, "means": means, "comparisons": comparisons}
+            means.append({**where, "lam": _lam(point), **scores})
+            if point != "projection":
+                comparisons.append({**where, "lam": _lam(point), **_difference(cell.rows, point, settings)})
+    decides = f"{DECIDES} on {SPLIT}: paired difference to λ = 0 over prompts, seeds averaged, bootstrap 95 % interval"
+    return {"decides": decides, "rows": [_row(c) for c in comparisons], "means": means, "comparisons": comparisons}
+
+
+def _lam(point: str) -> float:
+    return lam(point) or 0.0
 
 
 def _row(c: dict[str, Any]) -> dict[str, Any]:
@@ -82,9 +81,9 @@ def _row(c: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _difference(rows: pd.DataFrame, point: str, split: str, settings: StudyParams) -> dict[str, Any]:
+def _difference(rows: pd.DataFrame, point: str, settings: StudyParams) -> dict[str, Any]:
     """Mean over prompts of (score at ``point`` − score at λ = 0), each averaged over seeds; percentile interval."""
-    table = rows[rows.split == split].pivot_table(index="id", columns="point", values=DECIDES, aggfunc="mean")
+    table = rows.pivot_table(index="id", columns="point", values=DECIDES, aggfunc="mean")
     delta = (table[point] - table["projection"]).dropna().to_numpy()
     rng = np.random.default_rng(settings.bootstrap_seed)
     draws = delta[rng.integers(len(delta), size=(settings.bootstrap, len(delta)))].mean(axis=1)
@@ -101,24 +100,15 @@ def report(found: dict[str, Any]) -> str:
         "",
         f"The figure that decides: {found['decides']}.",
         "",
-        "| caption noise | pairs | λ | held-out difference [95 %] | verdict | seen difference [95 %] |",
-        "|---|---|---|---|---|---|",
+        "| caption noise | pairs | λ | difference to λ = 0 [95 %] | verdict |",
+        "|---|---|---|---|---|",
     ]
-    by_key = {(c["noise"], c["size"], c["lam"], c["split"]): c for c in found["comparisons"]}
-    for (noise, size, value, split), held in by_key.items():
-        if split == SPLITS[0]:
-            seen = by_key[(noise, size, value, SPLITS[1])]
-            lines.append(
-                f"| {noise:g} | {size:,} | {value:g} | {_interval(held)} | {held['verdict']} | {_interval(seen)} |"
-            )
-    lines += [
-        "",
-        "| caption noise | pairs | λ | split | " + " | ".join(REPORTED) + " |",
-        "|---" * (4 + len(REPORTED)) + "|",
-    ]
+    for c in found["comparisons"]:
+        lines.append(f"| {c['noise']:g} | {c['size']:,} | {c['lam']:g} | {_interval(c)} | {c['verdict']} |")
+    lines += ["", "| caption noise | pairs | λ | " + " | ".join(REPORTED) + " |", "|---" * (3 + len(REPORTED)) + "|"]
     for m in found["means"]:
         scores = " | ".join(f"{m[name]:.3f}" for name in REPORTED)
-        lines.append(f"| {m['noise']:g} | {m['size']:,} | {m['lam']:g} | {m['split']} | {scores} |")
+        lines.append(f"| {m['noise']:g} | {m['size']:,} | {m['lam']:g} | {scores} |")
     return "\n".join([*lines, ""])
 
 
@@ -130,7 +120,7 @@ def figure(found: dict[str, Any], path: Path) -> None:
     """Held-out difference to λ = 0 against the amount of data, one panel per caption noise."""
     from matplotlib import pyplot as plt
 
-    held = pd.DataFrame([c for c in found["comparisons"] if c["split"] == SPLITS[0]])
+    held = pd.DataFrame(found["comparisons"])
     noises = sorted(held.noise.unique())
     fig, axes = plt.subplots(1, len(noises), figsize=(4.6 * len(noises), 3.4), sharey=True, squeeze=False)
     for axis, noise in zip(axes[0], noises, strict=True):
