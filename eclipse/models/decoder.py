@@ -48,7 +48,7 @@ class Decoder:
             pipeline = KandinskyV22Pipeline.from_pretrained(
                 folder,
                 local_files_only=True,
-                torch_dtype=torch.float32,
+                dtype=torch.float32,
                 use_safetensors=True,
                 low_cpu_mem_usage=False,
             )
