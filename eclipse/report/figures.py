@@ -15,6 +15,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from eclipse.evaluate.bootstrap import Estimate
 from eclipse.evaluate.summary import Row, lam
@@ -183,8 +184,9 @@ def _curve(axis: Axes, columns: Mapping[str, Sequence[float]], name: str, look: 
 def _log_scale(axis: Axes) -> None:
     if axis.lines:
         axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def method_colours(points: Iterable[str]) -> dict[str, str]:
