@@ -55,6 +55,7 @@ pretrain: setup  ## make the shipped mini models again from nothing (hours of CP
 
 study: setup  ## how λ's effect depends on data and caption noise: a pipeline of its own
 	@cd study && python -m dvc repro
+	@rm -rf study/results && cp -R study/artifacts/results study/results
 
 clean:  ## remove what stages and tools wrote; .venv, DVC's cache and MLflow's store stay
 	@rm -rf artifacts pretrain/artifacts study/artifacts build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
