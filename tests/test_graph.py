@@ -167,6 +167,8 @@ def copy(tmp_path_factory):
     (root / "eclipse/__main__.py").write_text(STUB)
     (root / "models/mini").mkdir(parents=True)
     (root / "models/mini/weights").write_text("w")
+    (root / "study/results").mkdir(parents=True)
+    (root / "study/results/results.json").write_text("[]")
     _run(root, "git", "init", "-q")
     params = yaml.safe_load((root / "params.yaml").read_text())
     params["sweep"] = {"points": ["projection", "eclipse-0.1"], "seeds": [0]}

@@ -49,5 +49,5 @@ def summary(params: Params, *, cells: Path, out: Path) -> dict[str, Any]:
         write_json(beside / "results.json", found)
         (beside / "README.md").write_text(report(found), encoding="utf-8")
         (beside / "figures").mkdir()
-        figure(found, beside / "figures" / "held-out_difference_to_λ_=_0.png")
+        figure(found, beside / "figures" / "difference.png")
     return {"comparisons": len(found["rows"])}
