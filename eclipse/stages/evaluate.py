@@ -24,8 +24,6 @@ from eclipse.models.clip import FrozenClip
 from eclipse.models.decoder import Decoder
 from eclipse.models.device import pick
 
-SHEET = 16  # decoded pictures of each split that are kept for contact sheets
-
 
 def run(
     params: Params,
@@ -41,7 +39,7 @@ def run(
 ) -> dict[str, Any]:
     """Measure ``prior`` (none for the references ``truth`` and ``text``) and write ``out`` and the JSON ``metrics``.
 
-    ``out`` gets per_prompt.parquet, images/<split>.npy (uint8, the first 16) and embeds.safetensors (ẑ_x float32 by
+    ``out`` gets per_prompt.parquet, images/<split>.npy (uint8, the decoded ones) and embeds.safetensors (ẑ_x float32 by
     split). Only captions of splits that the store holds are measured.
     """
     began = time.perf_counter()
@@ -105,7 +103,7 @@ def _write(out: Path, results: dict[str, Result]) -> None:
     with atomic_folder(out) as beside:
         (beside / "images").mkdir()
         for name, result in results.items():
-            np.save(beside / "images" / f"{name}.npy", result.images[:SHEET])
+            np.save(beside / "images" / f"{name}.npy", result.images)
         save_file(
             {name: np.ascontiguousarray(r.predicted) for name, r in results.items()}, beside / "embeds.safetensors"
         )
