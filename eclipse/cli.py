@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eclipse.errors import EclipseError
-from eclipse.stages.registry import STAGES, Stage, describe
+from eclipse.stages.registry import STAGES, Flag, Stage, describe
 
 if TYPE_CHECKING:
     from eclipse.config import Params
@@ -50,7 +50,7 @@ def _run(args: argparse.Namespace) -> int:
 
     stage: Stage = args.stage
     params = load_params(args.params, args.set)
-    values = {flag.name: getattr(args, flag.name) for flag in stage.flags}
+    values = {flag.name: _given(args, flag) for flag in stage.flags}
     if args.dry_run:
         print(_plan(stage, params, values), end="")
         return 0
@@ -63,6 +63,11 @@ def _run(args: argparse.Namespace) -> int:
         made = f" → {', '.join(outputs)}" if outputs else ""
         print(f"{stage.name}: {time.monotonic() - started:.1f} s{made}", file=sys.stderr)
     return 0
+
+
+def _given(args: argparse.Namespace, flag: Flag) -> Any:
+    value = getattr(args, flag.name)
+    return tuple(value or ()) if flag.type is tuple else value
 
 
 def _plan(stage: Stage, params: Params, values: dict[str, Any]) -> str:
@@ -88,17 +93,31 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
         stage = describe(name)
         sub = stages.add_parser(name, help=stage.summary, description=stage.summary, allow_abbrev=False)
         for flag in stage.flags:
-            _add_flag(sub, flag.name, flag.type, flag.required, flag.default)
+            _add_flag(sub, flag)
         _add_common(sub)
         sub.set_defaults(stage=stage)
     return parser
 
 
-def _add_flag(parser: argparse.ArgumentParser, name: str, kind: Any, required: bool, default: Any) -> None:
-    text = None if required or default is None else f"default: {default}"
-    option = f"--{name.replace('_', '-')}"
-    metavar = kind.__name__.upper()
-    parser.add_argument(option, dest=name, type=kind, required=required, default=default, metavar=metavar, help=text)
+def _add_flag(parser: argparse.ArgumentParser, flag: Flag) -> None:
+    if flag.type is bool:
+        parser.add_argument(*flag.options, dest=flag.name, action="store_true")
+        return
+    if flag.type is tuple:
+        repeated: Any = {"action": "append", "metavar": "TEXT", "help": "may be repeated"}
+        parser.add_argument(*flag.options, dest=flag.name, required=flag.required, **repeated)
+        return
+    text = None if flag.required or flag.default is None else f"default: {flag.default}"
+    kind: Any = flag.type
+    parser.add_argument(
+        *flag.options,
+        dest=flag.name,
+        type=kind,
+        required=flag.required,
+        default=flag.default,
+        metavar=kind.__name__.upper(),
+        help=text,
+    )
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

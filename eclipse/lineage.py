@@ -6,6 +6,7 @@ import csv
 import hashlib
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +17,9 @@ import yaml
 from eclipse.errors import DataError
 from eclipse.files import read_json, sha256
 
+REFERENCES = ("truth-0", "text-0", "subject-0", "mean-0")
+"""Evaluations of no prior."""
+
 
 @dataclass(frozen=True)
 class SweepFiles:
@@ -23,6 +27,7 @@ class SweepFiles:
 
     ``evaluations`` and ``training`` hold ``<point>-<seed>.json``, ``priors`` ``<point>-<seed>/{training.json,
     curves.csv}``, ``report`` ``report.html`` and ``sheets/``, ``selected`` ``selection.json`` and ``README.md``.
+    ``kind`` tells a second half of the sweep from the first: it stands before its runs' names and behind its stages'.
     """
 
     evaluations: Path
@@ -32,13 +37,13 @@ class SweepFiles:
     selected: Path
     facts: tuple[Path, ...] = ()
     lock: Path | None = None
-    points: tuple[str, ...] | None = None
+    wanted: tuple[str, ...] | None = None
+    kind: str = ""
 
     def names(self) -> list[str]:
-        """``<point>-<seed>`` of all evaluations, of ``points`` and the references only where points are given."""
+        """``<point>-<seed>`` of all evaluations; where some are ``wanted``, of these and the references only."""
         stems = sorted(path.stem for path in self.evaluations.glob("*.json"))
-        known = None if self.points is None else {*self.points, "truth", "text"}
-        return [stem for stem in stems if known is None or stem.rpartition("-")[0] in known]
+        return [stem for stem in stems if self.wanted is None or stem in (*self.wanted, *REFERENCES)]
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -66,10 +71,18 @@ def point_files(files: SweepFiles, name: str) -> list[Path]:
     return [path for path in (*listed, prior / "training.json", prior / "curves.csv") if path.exists()]
 
 
-def sweep_key(files: SweepFiles, names: list[str]) -> str:
-    """Digest of everything that a sweep of ``names`` is logged from, but for what is derived (the report)."""
-    listed = [path for name in names for path in point_files(files, name)]
-    return files_digest([*listed, *files.facts, files.selected / "selection.json"])
+def sweep_key(halves: Sequence[SweepFiles]) -> str:
+    """Digest of everything that a sweep is logged from, but for what is derived (the report)."""
+    listed = [
+        path
+        for files in halves
+        for path in (
+            *(path for name in files.names() for path in point_files(files, name)),
+            *files.facts,
+            files.selected / "selection.json",
+        )
+    ]
+    return files_digest(listed)
 
 
 def files_digest(paths: list[Path]) -> str:
@@ -89,7 +102,7 @@ def point_tags(files: SweepFiles, name: str) -> dict[str, str]:
     tags = {f"eclipse.{key}": str(value) for key, value in lineage.items()}
     stages = _lock(files).get("stages", {})
     for stage in ("train", "evaluate"):
-        entry = stages.get(f"{stage}@{name}")
+        entry = stages.get(f"{stage}{'-' if files.kind else ''}{files.kind}@{name}")
         if entry:
             tags[f"eclipse.lock.{stage}"] = hashlib.sha256(yaml.safe_dump(entry).encode()).hexdigest()
     return tags

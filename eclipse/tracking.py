@@ -12,7 +12,7 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -52,31 +52,32 @@ class Logged:
     kept: list[str] = field(default_factory=list)
 
 
-def log_sweep(experiment: str, params: dict[str, Any], files: SweepFiles) -> Logged:
-    """Log the sweep to MLFLOW_TRACKING_URI (default ``sqlite:///mlflow.db`` in the current directory).
+def log_sweep(experiment: str, params: dict[str, Any], *halves: SweepFiles) -> Logged:
+    """Log the sweep, in one half or two, to MLFLOW_TRACKING_URI (default ``sqlite:///mlflow.db`` in this directory).
 
     Raises :class:`EclipseError` in one line when the server does not answer or refuses, :class:`DataError` when a
     file is missing or damaged. Nothing is sent anywhere but to that server.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    names = files.names()
-    if not names:
-        raise DataError(f"{files.evaluations}: no evaluation; run the evaluate stages first (dvc repro)")
+    empty = [half.evaluations for half in halves if not half.names()]
+    if empty:
+        raise DataError(f"{empty[0]}: no evaluation; run the evaluate stages first (dvc repro)")
     with _one_line_errors(uri):
         client = _client(uri)
         number = _experiment(client, experiment)
-        shared = {**origin(files), **environment()}
-        key = sweep_key(files, names)
+        shared = {**origin(halves[0]), **environment()}
+        key = sweep_key(halves)
         parent, fresh = _run(client, number, f"sweep {key[:8]}", key, shared, None)
         done = Logged(uri, experiment, parent)
-        for name in names:
+        for files, name in [(half, name) for half in halves for name in half.names()]:
             key = files_digest(point_files(files, name))
-            child, new = _run(client, number, name, key, {**shared, **point_tags(files, name)}, parent)
+            called = f"{files.kind}/{name}" if files.kind else name
+            child, new = _run(client, number, called, key, {**shared, **point_tags(files, name)}, parent)
             if new:
                 _log_point(client, child, params, files, name)
-            (done.added if new else done.kept).append(name)
+            (done.added if new else done.kept).append(called)
         if fresh:
-            _log_parent(client, parent, params, files)
+            _log_parent(client, parent, params, halves)
         return done
 
 
@@ -160,22 +161,29 @@ def _log_point(client: MlflowClient, run: str, params: dict[str, Any], files: Sw
     client.set_terminated(run)
 
 
-def _log_parent(client: MlflowClient, run: str, params: dict[str, Any], files: SweepFiles) -> None:
+def _log_parent(client: MlflowClient, run: str, params: dict[str, Any], halves: Sequence[SweepFiles]) -> None:
     _log_params(client, run, flatten(params))
+    for files in halves:
+        _log_facts(client, run, files)
+        for name in ("selection.json", "README.md"):
+            client.log_artifact(run, str(files.selected / name), files.kind or None)
+    report = halves[0].report
+    client.log_artifact(run, str(report / "report.html"))
+    for folder in ("sheets", "plots"):
+        if (report / folder).is_dir():
+            client.log_artifacts(run, str(report / folder), folder)
+    client.set_terminated(run)
+
+
+def _log_facts(client: MlflowClient, run: str, files: SweepFiles) -> None:
     figures: dict[str, Any] = {}
     for path in files.facts:
-        facts = flatten(read_json(path), path.stem)
+        facts = flatten(read_json(path), f"{files.kind}.{path.stem}" if files.kind else path.stem)
         figures |= {key.replace(".", "/"): value for key, value in facts.items()}
         for key, value in facts.items():
             if isinstance(value, str):
                 client.set_tag(run, f"eclipse.{key}", value[:_TEXT_LIMIT])
     _log_metrics(client, run, [(0, figures)])
-    for path in (files.report / "report.html", files.selected / "selection.json", files.selected / "README.md"):
-        client.log_artifact(run, str(path))
-    for folder in ("sheets", "plots"):
-        if (files.report / folder).is_dir():
-            client.log_artifacts(run, str(files.report / folder), folder)
-    client.set_terminated(run)
 
 
 def _log_params(client: MlflowClient, run: str, values: dict[str, Any]) -> None:

@@ -99,6 +99,58 @@ class TestFlags:
         assert (params.train.steps, params.data.seed) == (9, 2)
 
 
+SWITCHES = """
+from __future__ import annotations
+calls = []
+
+def run(params, *, words: tuple[str, ...] = (), n: int = 1, any_way: bool = False) -> dict:
+    'Takes a switch, a repeatable flag and a short one.'
+    calls.append((words, n, any_way))
+    return {}
+"""
+
+
+class TestSwitchesAndRepeatedFlags:
+    @pytest.fixture
+    def calls(self, tmp_path, stage):
+        (tmp_path / "fake_stage.py").write_text(SWITCHES)
+        return lambda: stage().calls
+
+    def test_when_they_are_not_given(self, calls):
+        cli.main(["fake", "--params", PARAMS])
+        cli.main(["fake", "--params", PARAMS])
+        assert calls() == [((), 1, False)] * 2
+
+    @pytest.mark.parametrize("number", [["-n", "4"], ["-n4"], ["--n", "4"]])
+    def test_when_they_are(self, calls, number):
+        cli.main(["fake", "--params", PARAMS, "--words", "a=b", *number, "--any-way", "--words", "c d"])
+        assert calls() == [(("a=b", "c d"), 4, True)]
+
+    def test_repeated_ones_may_be_required(self, tmp_path, stage, capsys):
+        (tmp_path / "fake_stage.py").write_text(
+            SWITCHES.replace("words: tuple[str, ...] = ()", "words: tuple[str, ...]")
+        )
+        with pytest.raises(SystemExit):
+            cli.main(["fake", "--params", PARAMS])
+        assert "--words" in capsys.readouterr().err
+        cli.main(["fake", "--params", PARAMS, "--words", "a"])
+        assert stage().calls == [(("a",), 1, False)]
+
+    def test_are_in_the_plan(self, calls, capsys):
+        assert cli.main(["fake", "--params", PARAMS, "--words", "a", "--dry-run"]) == 0
+        plan = yaml.safe_load(capsys.readouterr().out)
+        assert plan["values"] == {"words": ["a"], "n": 1, "any_way": False}
+        assert plan["inputs"] == plan["outputs"] == {}
+
+    @pytest.mark.parametrize(
+        "wrong", ["a: bool", "a: bool = True", "a: tuple[str, ...] = ('x',)", "a: bool | None = None"]
+    )
+    def test_that_could_not_be_left_out_are_a_mistake_of_the_stage(self, tmp_path, stage, wrong):
+        (tmp_path / "fake_stage.py").write_text(f"def run(params, *, {wrong}): ...")
+        with pytest.raises(TypeError, match="stage fake: a: .* needs the default"):
+            registry.describe("fake")
+
+
 class TestDryRun:
     def test_prints_the_resolved_call_and_runs_nothing(self, stage, capsys):
         assert cli.main([*REQUIRED, "--set", "train.steps=9", "--dry-run"]) == 0

@@ -14,12 +14,17 @@ SPLITS = (TRAIN, *EVALUATION_SPLITS)
 
 @dataclass(frozen=True)
 class Record:
-    """``id`` sorts in dataset order and has no dot or slash; ``image`` is a PNG file's bytes; ``meta`` is JSON-able."""
+    """``id`` sorts in dataset order and has no dot or slash; ``image`` is a PNG file's bytes; ``meta`` is JSON-able.
+
+    ``extras`` holds further files by the name of their part, such as the subject pictures of annotated data
+    (``subject0.png``, see :mod:`eclipse.data.subjects`).
+    """
 
     id: str
     caption: str
     image: bytes
     meta: dict[str, Any] = field(default_factory=dict)
+    extras: dict[str, bytes] = field(default_factory=dict)
 
 
 class Described(BaseModel):

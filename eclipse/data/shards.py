@@ -1,9 +1,13 @@
-"""Tar shards in WebDataset layout: ``<id>.png``, ``<id>.json``, ``<id>.txt``; the same records give the same bytes."""
+"""Tar shards in WebDataset layout: ``<id>.png``, ``<id>.json``, ``<id>.txt`` and further parts of annotated records.
+
+The same records give the same bytes.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,6 +19,7 @@ from eclipse.errors import DataError
 from eclipse.files import sha256
 
 _PARTS = ("png", "json", "txt")
+_EXTRA = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9]+)+")  # has a dot, so it is none of the above
 
 
 class ShardWriter:
@@ -42,14 +47,19 @@ class ShardWriter:
         self._stack.__exit__(kind, value, trace)
 
     def add(self, record: Record) -> None:
-        """Append ``record``; ids must ascend, or readers could not rely on their order."""
+        """Append ``record``; ids must ascend, or readers could not rely on their order.
+
+        An extra part's name is lower-case and has an extension (``subject0.png``); others are a :class:`DataError`.
+        """
         if record.id <= self._last or not record.id or set(record.id) & set("./\\"):
             raise DataError(f"record id {record.id!r} in {self._split}: ids must ascend and hold no dot or slash")
+        for part in record.extras:
+            if not _EXTRA.fullmatch(part):
+                raise DataError(f"record {record.id}: extra part {part!r}: name it like subject0.png, in lower case")
         if self._tar is not None and self._count == self._size:
             self._finish()
         tar = self._tar or self._begin()
-        described = json.dumps({"caption": record.caption, "meta": record.meta}, sort_keys=True, ensure_ascii=False)
-        for part, content in zip(_PARTS, (record.image, described.encode(), record.caption.encode()), strict=True):
+        for part, content in _parts(record):
             member = tarfile.TarInfo(f"{record.id}.{part}")  # mtime, uid and gid are 0: same records, same bytes
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
@@ -110,13 +120,20 @@ def read_members(path: Path) -> Iterator[tuple[str, bytes]]:
         raise DataError(f"{path}: unreadable at {name} ({_line(error)}); replace this shard") from None
 
 
+def _parts(record: Record) -> list[tuple[str, bytes]]:
+    described = json.dumps({"caption": record.caption, "meta": record.meta}, sort_keys=True, ensure_ascii=False)
+    contents = (record.image, described.encode(), record.caption.encode())
+    return [*zip(_PARTS, contents, strict=True), *sorted(record.extras.items())]
+
+
 def _record(path: Path, key: str, parts: dict[str, bytes]) -> Record:
     missing = [part for part in ("png", "json") if part not in parts]
     if missing:
         raise DataError(f"{path}: member {key}.{missing[0]} is missing; run the dataset stage again")
     try:
         described: dict[str, Any] = json.loads(parts["json"].decode())
-        return Record(key, described["caption"], parts["png"], described["meta"])
+        extras = {part: content for part, content in parts.items() if part not in _PARTS}
+        return Record(key, described["caption"], parts["png"], described["meta"], extras)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: member {key}.json is damaged ({error!r}); run the dataset stage again") from None
 

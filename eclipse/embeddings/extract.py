@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from eclipse.data.records import Record
 from eclipse.embeddings.batch import ragged_rows, starts_of
+from eclipse.embeddings.pictures import decode_images
 from eclipse.embeddings.quantise import Statics, estimate
+from eclipse.embeddings.subjects import EmbeddedSubjects, check_alike, embed_subjects, encode_edges
 from eclipse.errors import DataError, StoreError
 from eclipse.models.clip import FrozenClip, TextEncoding
 
@@ -26,13 +26,14 @@ class Embedded:
     """N records in their own order, on the CPU.
 
     ``states`` float32 [ΣL', D] and ``lengths`` int64 [N], both without BOS; ``prompt_embeds`` and ``image_embeds``
-    float32 [N, P].
+    float32 [N, P]; ``subjects`` where the records are annotated.
     """
 
     states: Tensor
     lengths: NDArray[np.int64]
     prompt_embeds: Tensor
     image_embeds: Tensor
+    subjects: EmbeddedSubjects | None = None
 
 
 def embed_records(
@@ -42,26 +43,33 @@ def embed_records(
     *,
     batch_size: int,
     where: str,
+    annotated: bool = False,
     advance: Callable[[int], object] = lambda n: None,
 ) -> Embedded:
     """Encode ``records``, a shard that errors call ``where``, ``batch_size`` at once; ``advance(n)`` reports progress.
 
-    Raises :class:`DataError` for a picture or caption that cannot be encoded and :class:`StoreError` where an embedding
-    is not finite or captions' BOS states differ; each names the record.
+    If ``annotated``, all of them must have subjects, otherwise none may. Raises :class:`DataError` for that and for a
+    picture, caption or subject that cannot be encoded, :class:`StoreError` where an embedding is not finite or
+    captions' BOS states differ; each names the record.
     """
+    check_alike(records, annotated, where)
     text = embed_captions(clip, records, batch_size=batch_size, where=where)
-    images = []
+    images, edges = [], []
     for i in range(0, len(records), batch_size):
-        batch = records[i : i + batch_size]
-        images.append(clip.encode_image(decode_images(batch, where)).cpu())
-        advance(len(batch))
-    image_embeds = torch.cat(images)
+        pictures = decode_images(records[i : i + batch_size], where)
+        images.append(clip.encode_image(pictures).cpu())
+        if annotated:
+            edges.append(encode_edges(clip, pictures))
+        advance(len(pictures))
+    image_embeds, subjects = torch.cat(images), None
+    if annotated:
+        subjects = embed_subjects(clip, records, torch.cat(edges), batch_size=batch_size, where=where)
     starts = starts_of(text.lengths.numpy())
-    _check_finite(records, starts, text, image_embeds, where)
+    _check_finite(records, starts, text, image_embeds, subjects, where)
     _check_bos(records, text.text_states[starts], statics.bos, where)
     body = text.lengths.numpy() - 1
     states = text.text_states[torch.from_numpy(ragged_rows(starts + 1, body))]
-    return Embedded(states, body, text.prompt_embeds, image_embeds)
+    return Embedded(states, body, text.prompt_embeds, image_embeds, subjects)
 
 
 def embed_captions(clip: FrozenClip, records: Sequence[Record], *, batch_size: int, where: str) -> TextEncoding:
@@ -89,26 +97,6 @@ def estimate_statics(clip: FrozenClip, records: Sequence[Record], *, batch_size:
     return estimate(body, bos)
 
 
-def decode_images(records: Sequence[Record], where: str) -> NDArray[np.uint8]:
-    """PNG bytes to uint8 [N, H, W, 3]; all of one size, as every dataset stage writes them."""
-    images = [_decode(record, where) for record in records]
-    for record, image in zip(records, images, strict=True):
-        if image.shape != images[0].shape:
-            raise DataError(
-                f"{where}: record {record.id}: image is {image.shape[1]}×{image.shape[0]}, its neighbours are "
-                f"{images[0].shape[1]}×{images[0].shape[0]}; run the dataset stage again"
-            )
-    return np.stack(images)
-
-
-def _decode(record: Record, where: str) -> NDArray[np.uint8]:
-    try:
-        with Image.open(io.BytesIO(record.image)) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{where}: record {record.id}: image cannot be decoded ({error}); replace or drop it") from None
-
-
 def _tokens(clip: FrozenClip, records: Sequence[Record], where: str) -> Tensor:
     try:
         return clip.tokenize([record.caption for record in records])
@@ -123,20 +111,32 @@ def _tokens(clip: FrozenClip, records: Sequence[Record], where: str) -> Tensor:
 
 
 def _check_finite(
-    records: Sequence[Record], starts: NDArray[np.int64], text: TextEncoding, image_embeds: Tensor, where: str
+    records: Sequence[Record],
+    starts: NDArray[np.int64],
+    text: TextEncoding,
+    image_embeds: Tensor,
+    subjects: EmbeddedSubjects | None,
+    where: str,
 ) -> None:
-    bad_rows = (~torch.isfinite(text.text_states).all(1)).nonzero()[:, 0].numpy()
     bad = {
-        "text states": np.searchsorted(starts, bad_rows, side="right") - 1,
-        "prompt_embeds": (~torch.isfinite(text.prompt_embeds).all(1)).nonzero()[:, 0].numpy(),
-        "image_embeds": (~torch.isfinite(image_embeds).all(1)).nonzero()[:, 0].numpy(),
+        "text states": np.searchsorted(starts, _bad_rows(text.text_states), side="right") - 1,
+        "prompt_embeds": _bad_rows(text.prompt_embeds),
+        "image_embeds": _bad_rows(image_embeds),
     }
+    if subjects is not None:
+        owner = np.repeat(np.arange(len(records)), subjects.counts)
+        bad["subject_embeds"] = owner[_bad_rows(subjects.embeds)]
+        bad["control_embeds"] = _bad_rows(subjects.control_embeds)
     for what, culprits in bad.items():
         if len(culprits):
             raise StoreError(
                 f"{where}: record {records[int(culprits[0])].id}: {what} hold NaN or infinity; "
                 "drop the record or check the encoder's weights"
             )
+
+
+def _bad_rows(values: Tensor) -> NDArray[np.int64]:
+    return (~torch.isfinite(values).all(1)).nonzero()[:, 0].numpy()
 
 
 def _check_bos(records: Sequence[Record], found: Tensor, bos: Tensor, where: str) -> None:

@@ -68,7 +68,8 @@ class Header(_Strict):
     """Everything that a reader needs to know; sizes are never parameters elsewhere.
 
     ``max_error`` is the worst relative error of any token's state, ``spread_error`` the mean error in units of each
-    channel's spread (see ``quantise.QuantiseError``); both are 0 only for an empty store.
+    channel's spread (see ``quantise.QuantiseError``); both are 0 only for an empty store. ``subjects``: the
+    records are annotated, and shards hold their subjects and edges.
     """
 
     version: int
@@ -86,6 +87,7 @@ class Header(_Strict):
     splits: dict[str, SplitEntry]
     max_error: float
     spread_error: float
+    subjects: bool = False
 
 
 def read_header(folder: Path) -> Header:

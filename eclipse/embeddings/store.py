@@ -5,7 +5,7 @@ A read copies each caption's int8 rows out of the page cache, in one piece; noth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from eclipse.embeddings.batch import Batch, starts_of
-from eclipse.embeddings.header import STATIC, Header, ShardEntry, read_header, store_hash
+from eclipse.embeddings.batch import Batch, Subjects, ragged_rows, starts_of
+from eclipse.embeddings.header import Header, read_header, store_hash
+from eclipse.embeddings.mapped import map_shard, map_statics
 from eclipse.embeddings.quantise import Statics, dequantise
+from eclipse.embeddings.subject_rows import SubjectRows
 from eclipse.errors import StoreError
 
 __all__ = ["RawBatch", "Store", "store_hash"]
@@ -31,6 +32,7 @@ class RawBatch:
 
     ``tokens`` int8 or float16 [ΣL, D] with an idle row in each BOS place, ``scale`` float16 [ΣL] (None with float16
     tokens), ``lengths`` int64 [B] with BOS counted, ``prompt_embeds`` and ``image_embeds`` float16 or float32 [B, P].
+    ``subjects`` (vectors as stored) and ``control_embeds`` [B, P] where the store has them.
     """
 
     tokens: Tensor
@@ -38,12 +40,20 @@ class RawBatch:
     lengths: Tensor
     prompt_embeds: Tensor
     image_embeds: Tensor
+    subjects: Subjects | None = None
+    control_embeds: Tensor | None = None
 
     def to(self, device: torch.device | str) -> RawBatch:
         """The same rows on ``device``: a quarter of the bytes that the dequantised batch would be."""
-        scale = None if self.scale is None else self.scale.to(device, non_blocking=True)
-        moved = (x.to(device, non_blocking=True) for x in (self.lengths, self.prompt_embeds, self.image_embeds))
-        return RawBatch(self.tokens.to(device, non_blocking=True), scale, *moved)
+        return RawBatch(
+            self.tokens.to(device, non_blocking=True),
+            None if self.scale is None else self.scale.to(device, non_blocking=True),
+            self.lengths.to(device, non_blocking=True),
+            self.prompt_embeds.to(device, non_blocking=True),
+            self.image_embeds.to(device, non_blocking=True),
+            None if self.subjects is None else self.subjects.to(device),
+            None if self.control_embeds is None else self.control_embeds.to(device, non_blocking=True),
+        )
 
 
 @dataclass(frozen=True)
@@ -67,15 +77,21 @@ class Store:
     def __init__(self, folder: Path, split: str, header: Header) -> None:
         self.folder, self.split, self.header = folder, split, header
         self._entries = header.splits[split].shards
-        self._statics = _read_statics(folder, header)
-        self._shards = [_map(folder, entry, header) for entry in self._entries]
+        static = map_statics(folder, header)
+        self._statics, self._nothing = Statics(static["mean"], static["std"], static["bos"]), static.get("nothing")
+        self._shards = [map_shard(folder, entry, header) for entry in self._entries]
         self._rows = [_Rows.of(shard) for shard in self._shards]
+        self._subjects = SubjectRows(self._shards) if header.subjects else None
         counts = np.array([entry.count for entry in self._entries], np.int64)
         self._shard_of = np.repeat(np.arange(len(counts)), counts)
         self._first = starts_of(counts)
         offsets = [shard["offsets"].numpy() for shard in self._shards]
         self._starts = np.concatenate([o[:-1] for o in offsets])
         self._lengths = np.concatenate([np.diff(o) for o in offsets])
+        # The scales alone are held in memory, two bytes a token: one indexing then spares a tiny copy per caption.
+        self._scales = _joined([rows.scale for rows in self._rows])
+        tokens = np.array([entry.tokens for entry in self._entries], np.int64)
+        self._first_scale = np.repeat(starts_of(tokens), counts) + self._starts
 
     @classmethod
     def open(cls, folder: Path, split: str, *, expect_weights_hash: str | None = None) -> Store:
@@ -104,6 +120,13 @@ class Store:
         """Tokens of each caption, BOS and EOS counted: int64 [N]."""
         return self._lengths + 1
 
+    @property
+    def nothing(self) -> Tensor:
+        """ "No picture": the embedding of zero pixels, float32 [P]. A store without subjects has none (StoreError)."""
+        if self._nothing is None:
+            raise StoreError(f"{self.folder}: holds no subjects; embed a dataset of the annotate stage")
+        return self._nothing
+
     def gather(self, index: NDArray[np.int64], *, device: torch.device | str = "cpu") -> Batch:
         """The records at ``index`` int64 [B] (any order, repeats allowed), dequantised on ``device``."""
         return self.dequantise(self.read(index).to(device))
@@ -117,17 +140,24 @@ class Store:
         ends = np.cumsum(lengths + 1)
         raw = self._empty(len(index), int(ends[-1]) if len(index) else 0)
         into = _Rows.of(raw)
-        places = np.stack([numbers, index - self._first[numbers], self._starts[index], lengths, ends], 1)
+        local, starts = index - self._first[numbers], self._starts[index]
+        places = np.stack([numbers, local, starts, starts + lengths, ends - lengths, ends], 1)
+        tokens, prompt_embeds, image_embeds = into.tokens, into.prompt_embeds, into.image_embeds
         # A caption's rows lie together, so plain slices copy faster than any gather of rows, and from any shard.
-        for i, (number, local, start, length, end) in enumerate(places.tolist()):
+        for i, (number, row, start, stop, first, end) in enumerate(places.tolist()):
             shard = self._rows[number]
-            into.tokens[end - length : end] = shard.tokens[start : start + length]
-            into.prompt_embeds[i] = shard.prompt_embeds[local]
-            into.image_embeds[i] = shard.image_embeds[local]
-            if into.scale is not None and shard.scale is not None:
-                into.scale[end - length : end] = shard.scale[start : start + length]
+            tokens[first:end] = shard.tokens[start:stop]
+            prompt_embeds[i] = shard.prompt_embeds[row]
+            image_embeds[i] = shard.image_embeds[row]
+        if into.scale is not None and self._scales is not None:
+            rows = ragged_rows(self._first_scale[index], lengths)
+            into.scale[ragged_rows(ends - lengths, lengths)] = self._scales[rows]
         pooled = raw["prompt_embeds"], raw["image_embeds"]
-        return RawBatch(raw["tokens"], raw.get("scale"), torch.from_numpy(lengths + 1), *pooled)
+        batch = RawBatch(raw["tokens"], raw.get("scale"), torch.from_numpy(lengths + 1), *pooled)
+        if self._subjects is None:
+            return batch
+        subjects, control = self._subjects.read(index, numbers, local)
+        return replace(batch, subjects=subjects, control_embeds=control)
 
     def _empty(self, count: int, tokens: int) -> dict[str, Tensor]:
         """Room for a batch, in the types of the shards."""
@@ -140,7 +170,9 @@ class Store:
         statics = self._statics_on(raw.tokens.device)
         states = raw.tokens.float() if raw.scale is None else dequantise(raw.tokens, raw.scale, statics)
         states[raw.lengths.cumsum(0) - raw.lengths] = statics.bos.float()
-        return Batch(states, raw.lengths, raw.prompt_embeds.float(), raw.image_embeds.float())
+        subjects = None if raw.subjects is None else replace(raw.subjects, embeds=raw.subjects.embeds.float())
+        control = None if raw.control_embeds is None else raw.control_embeds.float()
+        return Batch(states, raw.lengths, raw.prompt_embeds.float(), raw.image_embeds.float(), subjects, control)
 
     def table(self) -> pa.Table:
         """Columns id, caption and meta (a JSON object) as strings, one row per record in the order of the index."""
@@ -159,41 +191,6 @@ class Store:
         return self._statics
 
 
-def _read_statics(folder: Path, header: Header) -> Statics:
-    header.static.check_size(folder)
-    tensors = _tensors(folder / STATIC)
-    for name in ("mean", "std", "bos"):
-        _check_shape(folder / STATIC, tensors, name, (header.state_dim,))
-    return Statics(tensors["mean"], tensors["std"], tensors["bos"])
-
-
-def _map(folder: Path, entry: ShardEntry, header: Header) -> dict[str, Tensor]:
-    entry.check_size(folder)
-    entry.table.check_size(folder)
-    path = folder / entry.file
-    tensors = _tensors(path)
-    _check_shape(path, tensors, "tokens", (entry.tokens, header.state_dim))
-    _check_shape(path, tensors, "offsets", (entry.count + 1,))
-    _check_shape(path, tensors, "image_embeds", (entry.count, header.projection_dim))
-    _check_shape(path, tensors, "prompt_embeds", (entry.count, header.projection_dim))
-    if header.tokens == "int8":
-        _check_shape(path, tensors, "scale", (entry.tokens,))
-    offsets = tensors["offsets"]
-    if offsets[0] != 0 or offsets[-1] != entry.tokens or (offsets.diff() < 1).any():
-        raise StoreError(f"{path}: offsets do not cover the tokens; it is damaged, run the embed stage again")
-    return tensors
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file as views of its memory map."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not iterable)
-    except (SafetensorError, OSError) as error:
-        raise StoreError(f"{path}: not a whole safetensors file ({error}); run the embed stage again") from None
-
-
-def _check_shape(path: Path, tensors: dict[str, Tensor], name: str, shape: tuple[int, ...]) -> None:
-    found = tuple(tensors[name].shape) if name in tensors else None
-    if found != shape:
-        raise StoreError(f"{path}: {name} has shape {found}, the header says {shape}; run the embed stage again")
+def _joined(parts: list[NDArray[Any] | None]) -> NDArray[Any] | None:
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known) if known else None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -22,6 +23,7 @@ from eclipse.data.records import Record
 from eclipse.embeddings.extract import Embedded
 from eclipse.embeddings.header import HEADER, STATIC, VERSION, FileEntry, Header, ShardEntry, SplitEntry
 from eclipse.embeddings.quantise import QuantiseError, Statics, dequantise, gate, measure, quantise
+from eclipse.embeddings.subjects import EmbeddedSubjects
 from eclipse.errors import DataError, StoreError
 from eclipse.files import atomic_file, read_json, write_json
 
@@ -61,12 +63,16 @@ class StoreWriter:
         if entry is None or not _whole(self.partial, FileEntry(**entry)):
             self._progress["shards"] = {}  # shards written under other statistics would not be readable
             return None
-        return Statics(**load_file(self.partial / STATIC))
+        tensors = load_file(self.partial / STATIC)
+        return Statics(tensors["mean"], tensors["std"], tensors["bos"])
 
-    def write_statics(self, statics: Statics) -> None:
-        """Write what all shards share; comes before the first shard."""
+    def write_statics(self, statics: Statics, *, nothing: Tensor | None = None) -> None:
+        """Write what all shards share; comes before the first shard. Annotated data needs ``nothing`` float32 [P]."""
+        tensors = {"mean": statics.mean, "std": statics.std, "bos": statics.bos}
+        if nothing is not None:
+            tensors["nothing"] = nothing.contiguous()
         with atomic_file(self.partial / STATIC) as beside:
-            save_file({"mean": statics.mean, "std": statics.std, "bos": statics.bos}, beside)
+            save_file(tensors, beside)
         self._progress["static"] = FileEntry.of(self.partial, STATIC).model_dump()
         self._save()
 
@@ -100,10 +106,17 @@ class StoreWriter:
             "spread_error": error.spread,
             "cosine": cosine.mean().item(),
         }
+        if embedded.subjects is not None:
+            numbers, records_of = np.unique(embedded.subjects.counts, return_counts=True)
+            found = {str(number): int(count) for number, count in zip(numbers, records_of, strict=True)}
+            self._progress["shards"][name]["subjects"] = found
         self._save()
 
     def notes(self, name: str) -> dict[str, Any]:
-        """What was noted of a finished shard: entry, token_error, spread_error, cosine (mean of z_x to its z_y)."""
+        """What was noted of a finished shard: entry, token_error, spread_error, cosine (mean of z_x to its z_y).
+
+        Of annotated data also ``subjects``: number of subjects → records that have so many.
+        """
         return dict(self._progress["shards"][name])
 
     def publish(self, facts: dict[str, Any], params: StoreParams, shards: dict[str, int]) -> Header:
@@ -112,7 +125,8 @@ class StoreWriter:
         ``facts`` are the header's fields about encoder and dataset, ``shards`` the number of shards of each split.
         """
         header = self._header(facts, params, shards)
-        write_json(self.partial / HEADER, header.model_dump(mode="json"))
+        # Without defaults: a store without subjects has the header, and so the identity, that it always had.
+        write_json(self.partial / HEADER, header.model_dump(mode="json", exclude_defaults=True))
         old = self.out.with_name(f".{self.out.name}.{uuid.uuid4().hex[:8]}.old")
         if self.out.exists():
             self.out.replace(old)
@@ -136,6 +150,7 @@ class StoreWriter:
             splits=splits,
             max_error=max((note["token_error"] for note in every), default=0.0),
             spread_error=max((note["spread_error"] for note in every), default=0.0),
+            subjects=any("subjects" in note for note in every),
             **facts,
         )
 
@@ -158,6 +173,8 @@ def pack(
         "image_embeds": _stored(embedded.image_embeds, params.image_dtype, "image_embeds", where),
         "prompt_embeds": _stored(embedded.prompt_embeds, params.image_dtype, "prompt_embeds", where),
     }
+    if embedded.subjects is not None:
+        tensors |= _pack_subjects(embedded.subjects, params, where)
     if params.tokens == "fp16":
         tensors["tokens"] = _stored(embedded.states, "fp16", "tokens", where)
         return tensors, measure(embedded.states, tensors["tokens"].float(), statics)
@@ -165,6 +182,16 @@ def pack(
     error = measure(embedded.states, dequantise(tensors["tokens"], tensors["scale"], statics), statics)
     gate(error, where)
     return tensors, error
+
+
+def _pack_subjects(subjects: EmbeddedSubjects, params: StoreParams, where: str) -> dict[str, Tensor]:
+    counts = torch.from_numpy(subjects.counts)
+    return {
+        "subject_offsets": torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
+        "subject_spans": torch.from_numpy(subjects.spans),
+        "subject_embeds": _stored(subjects.embeds, params.image_dtype, "subject_embeds", where),
+        "control_embeds": _stored(subjects.control_embeds, params.image_dtype, "control_embeds", where),
+    }
 
 
 def _stored(values: Tensor, dtype: str, what: str, where: str) -> Tensor:

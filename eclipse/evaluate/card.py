@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eclipse.config.params import Params
+from eclipse.evaluate.summary import has_edges, takes_subjects
 
 _DECIMALS = {"fid": 2}
 
@@ -18,9 +19,8 @@ def model_card(
     """
     name = f"{selection['point']}-{selection['seed']}"
     sections = [
-        _front(name),
-        "A time-free text-to-image prior: it maps a caption's CLIP text states to a CLIP image embedding in one "
-        "forward pass; a frozen diffusion decoder makes the picture. It works only with the CLIP named under Lineage.",
+        _front(name, selection["point"]),
+        _purpose(selection["point"]) + " It works only with the CLIP named under Lineage.",
         "## Data\n\n" + _data(params),
         "## Training\n\n" + _table(("parameter", "value"), list(_training(lineage, params).items())),
         f"## Selection\n\n{selection['rule']}\n\n" + _candidates(selection),
@@ -32,10 +32,28 @@ def model_card(
     return "\n\n".join(sections) + "\n"
 
 
-def _front(name: str) -> str:
+def _front(name: str, point: str) -> str:
+    method = "lambda-eclipse" if takes_subjects(point) else "eclipse"
     return (
         "---\nlicense: apache-2.0\nlibrary_name: eclipse\npipeline_tag: text-to-image\n"
-        f"tags: [eclipse, unclip, text-to-image-prior]\n---\n\n# {name}"
+        f"tags: [{method}, unclip, text-to-image-prior]\n---\n\n# {name}"
+    )
+
+
+def _purpose(point: str) -> str:
+    if not takes_subjects(point):
+        return (
+            "A time-free text-to-image prior: it maps a caption's CLIP text states to a CLIP image embedding in one "
+            "forward pass; a frozen diffusion decoder makes the picture."
+        )
+    edges = (
+        "An edge map can be given as control."
+        if has_edges(point)
+        else "It was trained without edge maps: its control is always that of no picture."
+    )
+    return (
+        "A λ-ECLIPSE prior: it maps a caption with CLIP embeddings of subjects' pictures in the places of their nouns "
+        f"to a CLIP image embedding in one forward pass; a frozen diffusion decoder makes the picture. {edges}"
     )
 
 
@@ -53,7 +71,8 @@ def _training(lineage: dict[str, Any], params: Params) -> dict[str, Any]:
     recorded = ("point", "lam", "seed", "mse_reduction", "temperature")
     from_file: dict[str, Any] = {key: lineage[key] for key in recorded if key in lineage}
     wanted = ("steps", "batch_size", "lr", "weight_decay", "warmup", "ema", "precision", "mse_reduction")
-    return {**{key: getattr(params.train, key) for key in wanted}, **from_file, **params.prior.model_dump()}
+    trained = {**params.train.model_dump(), **lineage.get("train_params", {})}
+    return {**{key: trained[key] for key in wanted}, **from_file, **params.prior.model_dump()}
 
 
 def _candidates(selection: dict[str, Any]) -> str:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from eclipse.config.params import DecodeParams, EvaluateParams
+from eclipse.embeddings.batch import Batch
 from eclipse.embeddings.store import Store
 from eclipse.models.api import predict
 from eclipse.models.checkpoint import Prior
 from eclipse.models.decoder import Decoder
 
 _BATCH = 256
+
+Condition = Callable[[Batch], tuple[Batch, Tensor | None]]
+"""What a prior is asked with: the captions as it sees them, and the control vectors [B, P] of one that takes them."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +50,31 @@ def read_targets(store: Store, index: NDArray[np.int64] | None = None) -> Target
     )
 
 
+def text_only(batch: Batch) -> tuple[Batch, None]:
+    """The captions as they are, and no control."""
+    return batch, None
+
+
 def predict_split(
-    prior: Prior, store: Store, seeds: Sequence[int], params: EvaluateParams, *, desc: str
+    prior: Prior,
+    store: Store,
+    seeds: Sequence[int],
+    params: EvaluateParams,
+    *,
+    desc: str,
+    condition: Condition = text_only,
 ) -> tuple[NDArray[np.float32], float]:
-    """ẑ_x float32 [N, P] for all captions of ``store``, and the seconds spent in the prior."""
+    """ẑ_x float32 [N, P] for all captions of ``store`` under ``condition``, and the seconds spent in the prior."""
     parts, seconds = [], 0.0
     all_seeds = torch.tensor(list(seeds), dtype=torch.int64)
     for start in tqdm(range(0, len(store), _BATCH), desc=f"predict {desc}", delay=2.0, leave=False):
-        batch = store.gather(np.arange(start, min(start + _BATCH, len(store))))
+        batch, control = condition(store.gather(np.arange(start, min(start + _BATCH, len(store)))))
         began = time.perf_counter()
         predicted = predict(
             prior,
             batch,
             seeds=all_seeds[start : start + _BATCH],
+            control_embeds=control,
             diffusion_steps=params.diffusion_steps,
             guidance=params.diffusion_guidance,
         )

@@ -24,7 +24,9 @@ from eclipse.evaluate.fid import frechet_estimate
 from eclipse.evaluate.generate import Targets, decode_prompts, predict_split, prompt_seeds, read_targets
 from eclipse.evaluate.judge import Judge
 from eclipse.models.checkpoint import Prior
+from eclipse.models.clip import FrozenClip
 from eclipse.models.decoder import Decoder
+from eclipse.models.device import pick
 
 TRAINING_PICTURES = 50_000  # training pictures that predictions are held against; more are thinned evenly
 REFERENCES = ("truth", "text")
@@ -37,6 +39,14 @@ class Tools:
     judge: Judge
     decoder: Decoder | None
     negative: NDArray[np.float32] | None
+
+    @classmethod
+    def load(cls, frozen: Path, params: EvaluateParams, *, images: int) -> Tools:
+        """From ``frozen`` with clip, decoder and, where there is one, oracle; no decoder for 0 ``images``."""
+        clip = FrozenClip.load(frozen / "clip")
+        decoder = Decoder.load(frozen / "decoder", device=pick()) if images else None
+        guided = params.decode.guidance > 1
+        return cls(Judge.load(clip, frozen), decoder, clip.encode_nothing().cpu().numpy() if guided else None)
 
 
 @dataclass(frozen=True)
@@ -115,14 +125,14 @@ def evaluate_split(
     scores = embedding_scores(split, predicted, targets, world)
     images = np.zeros((0, 1, 1, 3), np.uint8)
     fid = None
-    if tools.decoder is not None:
+    if tools.decoder is not None and params.images:
         count = min(params.images, len(ids))
         seeds = prompt_seeds(split, ids[:count], "decoder", params.seed)
         images = decode_prompts(tools.decoder, predicted[:count], seeds, params.decode, tools.negative)
         real, meta = real_pictures(dataset, split, ids[:count])
         judged = tools.judge.categories(images, meta)
         judged["clip_score"] = tools.judge.clip_score(images, targets.prompt_embeds[:count])
-        scores |= {name: _filled(values, len(ids)) for name, values in judged.items()}
+        scores |= {name: filled(values, len(ids)) for name, values in judged.items()}
         judge = tools.judge
         fid = frechet_estimate(judge.features(images), judge.features(real), seed=params.seed)
     return Result(ids, captions, predicted, images, scores, fid, seconds)
@@ -177,5 +187,6 @@ def _predicted(
     return predict_split(prior, store, prompt_seeds(split, ids, "prior", params.seed), params, desc=split)
 
 
-def _filled(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+def filled(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """``values`` of the first prompts float64 [K], with NaN up to ``size``."""
     return np.concatenate([values, np.full(size - len(values), np.nan)])

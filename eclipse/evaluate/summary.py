@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,15 +15,18 @@ from numpy.typing import NDArray
 
 from eclipse.errors import DataError
 from eclipse.evaluate.bootstrap import Estimate, bootstrap_means, percentiles
+from eclipse.evaluate.subject_groups import groups_of
 from eclipse.files import read_json
 
-_FIRST = {"truth": 0, "text": 1, "diffusion": 2}
+_FIRST = {"truth": 0, "text": 1, "subject": 1, "mean": 2, "diffusion": 2}
+_REFERENCES = ("truth-0", "text-0", "subject-0", "mean-0")
 _METHOD = {
     "truth": "ceiling (true z_x)",
     "text": "floor (z_y for z_x)",
     "diffusion": "diffusion",
     "projection": "projection",
 }
+_SWEPT = re.compile(r"^(?:eclipse|(?P<subjects>lambda))-(?P<lam>[\d.]+)(?P<edges>-edges)?$")
 
 
 @dataclass(frozen=True)
@@ -44,33 +48,45 @@ def lam(point: str) -> float | None:
     """λ of a point: 0 for projection, None where the method has none."""
     if point == "projection":
         return 0.0
-    return float(point.removeprefix("eclipse-")) if point.startswith("eclipse-") else None
+    found = _SWEPT.match(point)
+    return float(found["lam"]) if found else None
 
 
-def order(point: str) -> tuple[int, float]:
-    """Sort key of tables: ceiling, floor, diffusion, then by λ."""
-    return _FIRST.get(point, 3), lam(point) or 0.0
+def takes_subjects(point: str) -> bool:
+    """Whether this is a point of λ-ECLIPSE."""
+    found = _SWEPT.match(point)
+    return found is not None and found["subjects"] is not None
+
+
+def has_edges(point: str) -> bool:
+    """Whether this is a point of λ-ECLIPSE that was trained with edges."""
+    return takes_subjects(point) and point.endswith("-edges")
+
+
+def order(point: str) -> tuple[int, float, bool]:
+    """Sort key of tables: ceiling, floor, diffusion, then by λ, then λ-ECLIPSE by λ, edges after none."""
+    return _FIRST.get(point, 4 if takes_subjects(point) else 3), lam(point) or 0.0, has_edges(point)
 
 
 def collect(
     evaluations: Path,
     per_prompt: Path | None = None,
     *,
-    points: Collection[str] | None = None,
+    names: Collection[str] | None = None,
     count: int = 2000,
     seed: int = 0,
 ) -> list[Row]:
     """Rows in table order from ``evaluations/<point>-<seed>.json``.
 
-    ``points`` limits them to these and the two references: files of points that left the sweep may still lie there.
+    ``names`` (``<point>-<seed>``) limits them to these and the references: files of another sweep may still lie there.
 
     With ``per_prompt`` (the folder of ``<point>-<seed>/per_prompt.parquet``) an interval resamples prompts, each with
     its score averaged over seeds. Without it, and for the Fréchet distance, the bounds are averaged over seeds.
     """
     by_point: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     for path in sorted(evaluations.glob("*.json")):
-        found = read_evaluation(path)
-        if points is None or found["point"] in (*points, "truth", "text"):
+        if names is None or path.stem in names or path.stem in _REFERENCES:
+            found = read_evaluation(path)
             by_point[found["point"]][found["seed"]] = found
     if not by_point:
         raise DataError(f"{evaluations}: holds no evaluation; run the evaluate stages (dvc repro)")
@@ -102,35 +118,47 @@ def format_table(rows: list[Row], training_seconds: dict[str, float] | None = No
     title = {"composition": "composition", "r1_all": "R@1 (all images)"}[main]
     head = ["method", "λ", *(f"{name}, {split}" for name in (title, "cosine") for split in ("seen", "held-out"))]
     head += ["train s", "ms/caption"]
-    lines = [head] + [_cells(row, main, training_seconds or {}) for row in rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    note = f"test splits; mean over seeds, [95 % bootstrap interval over prompts]; seeds: {seeds_of(rows)}"
+    return "\n".join([aligned([head] + [_cells(row, main, training_seconds or {}) for row in rows]), note])
+
+
+def aligned(lines: list[list[str]]) -> str:
+    """A table in plain text: cells of equal width in a column, the first of ``lines`` its head."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
-    note = f"test splits; mean over seeds, [95 % bootstrap interval over prompts]; seeds: {_seeds(rows)}"
-    return "\n".join([text[0], "  ".join("─" * w for w in widths), *text[1:], note])
+    return "\n".join([text[0], "  ".join("─" * w for w in widths), *text[1:]])
 
 
 def _cells(row: Row, main: str, training: dict[str, float]) -> list[str]:
     lambda_ = lam(row.point)
     return [
-        _METHOD.get(row.point, "eclipse"),
+        _method(row.point),
         "–" if lambda_ is None else f"{lambda_:g}",
-        *(_interval(row, split, main) for split in ("test_seen", "test_held_out")),
-        *(_plain(row.value(split, "cosine"), ".3f") for split in ("test_seen", "test_held_out")),
-        _plain(training.get(row.point), ".0f"),
-        _plain(row.prior_seconds * 1000 or None, ".2f"),
+        *(interval(row, split, main) for split in ("test_seen", "test_held_out")),
+        *(plain(row.value(split, "cosine"), ".3f") for split in ("test_seen", "test_held_out")),
+        plain(training.get(row.point), ".0f"),
+        plain(row.prior_seconds * 1000 or None, ".2f"),
     ]
 
 
-def _interval(row: Row, split: str, metric: str) -> str:
+def _method(point: str) -> str:
+    swept = "λ-eclipse, edges" if has_edges(point) else "λ-eclipse" if takes_subjects(point) else "eclipse"
+    return _METHOD.get(point, swept)
+
+
+def interval(row: Row, split: str, metric: str) -> str:
+    """The metric as it stands in a table: its mean and its interval, or a dash."""
     found = row.splits.get(split, {}).get(metric)
     return "–" if found is None else f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
-def _plain(value: float | None, form: str) -> str:
+def plain(value: float | None, form: str) -> str:
+    """``value`` in ``form``, or a dash."""
     return "–" if value is None else format(value, form)
 
 
-def _seeds(rows: list[Row]) -> str:
+def seeds_of(rows: list[Row]) -> str:
+    """All seeds of ``rows`` as a list in words."""
     return ", ".join(map(str, sorted({seed for row in rows for seed in row.seeds})))
 
 
@@ -162,4 +190,5 @@ def _scores(per_prompt: Path, point: str, seed: int) -> dict[str, dict[str, NDAr
     table = pq.read_table(path)
     split = np.array(table["split"].to_pylist())
     columns = {name: table[name].to_numpy() for name in table.column_names if name not in ("split", "id", "caption")}
-    return {str(s): {name: column[split == s] for name, column in columns.items()} for s in np.unique(split)}
+    groups = groups_of(split, columns.pop("n_subjects", None))
+    return {group: {name: column[rows] for name, column in columns.items()} for group, rows in groups.items()}

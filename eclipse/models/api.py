@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-from diffusers.models.transformers.prior_transformer import PriorTransformer
 from torch import Tensor
 
 from eclipse.errors import DataError
 from eclipse.models.checkpoint import Prior
-from eclipse.models.diffusion import sample
-from eclipse.models.prior import seeded_noise
+from eclipse.models.prior import EclipsePrior, seeded_noise
 
 
 class Captions(Protocol):
@@ -53,16 +51,18 @@ def predict(
         raise DataError(f"seeds: {len(seeds)} for {len(captions.lengths)} captions; give one a caption")
     pooled, states = captions.prompt_embeds.to(device), captions.text_states.to(device)
     lengths = captions.lengths.cpu()
-    if isinstance(prior, PriorTransformer):
+    if isinstance(prior, EclipsePrior):
+        noise = seeded_noise(seeds, pooled.shape[1]).to(device)
+        control = None if control_embeds is None else control_embeds.to(device)
+        embeds = prior(noise, pooled, states, lengths, control_embeds=control, row_tokens=row_tokens)
+    else:
+        from eclipse.models.diffusion import sample
+
         if control_embeds is not None:
             raise DataError("control_embeds: the diffusion prior has no control token; leave it out")
         embeds = sample(
             prior, pooled, states, lengths, seeds=seeds, steps=diffusion_steps, guidance=guidance, row_tokens=row_tokens
         )
-    else:
-        noise = seeded_noise(seeds, pooled.shape[1]).to(device)
-        control = None if control_embeds is None else control_embeds.to(device)
-        embeds = prior(noise, pooled, states, lengths, control_embeds=control, row_tokens=row_tokens)
     if not bool(torch.isfinite(embeds).all()):
         raise DataError(
             "image_embeds: the prior's output is not finite; check the captions' embeddings and its weights"

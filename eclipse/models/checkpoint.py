@@ -10,24 +10,25 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
-from diffusers.models.transformers.prior_transformer import PriorTransformer
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from eclipse.errors import CheckpointError, EclipseError
 from eclipse.files import atomic_folder, read_json, sha256, write_json
-from eclipse.models.diffusion import freeze_statistics
 from eclipse.models.prior import EclipsePrior
+
+if TYPE_CHECKING:
+    from diffusers.models.transformers.prior_transformer import PriorTransformer
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 META = "eclipse"
 """Key of the provenance in the header of the weights file."""
 
-Prior: TypeAlias = EclipsePrior | PriorTransformer
+Prior: TypeAlias = "EclipsePrior | PriorTransformer"
 Kind = Literal["eclipse", "lambda-eclipse", "diffusion"]
 
 _ECLIPSE_FIELDS = (
@@ -61,7 +62,7 @@ _EXPLAIN = {
 
 def kind_of(prior: Prior) -> Kind:
     """Which of the three priors a model is."""
-    if isinstance(prior, PriorTransformer):
+    if not isinstance(prior, EclipsePrior):
         return "diffusion"
     return "eclipse" if prior.embedding_control is None else "lambda-eclipse"
 
@@ -72,9 +73,9 @@ def save_prior(prior: Prior, folder: Path, meta: Mapping[str, Any] | None = None
     ``meta`` (JSON-able) goes into the header of the weights file. Weights keep their dtype; the same weights, config
     and meta give the same bytes.
     """
-    fields = _DIFFUSION_FIELDS if isinstance(prior, PriorTransformer) else _ECLIPSE_FIELDS
+    fields = _ECLIPSE_FIELDS if isinstance(prior, EclipsePrior) else _DIFFUSION_FIELDS
     config = {"_class_name": type(prior).__name__, **{x: prior.config[x] for x in fields}}
-    if isinstance(prior, PriorTransformer):
+    if not isinstance(prior, EclipsePrior):
         config["num_train_timesteps"] = prior.config.get("num_train_timesteps", 1000)
     weights = {key: value.detach().cpu().contiguous() for key, value in prior.state_dict().items()}
     # safetensors writes the entries of its header in a random order, so there is only one.
@@ -98,8 +99,6 @@ def load_prior(folder: Path, *, device: str | torch.device = "cpu", kind: Kind |
         raise CheckpointError(f"{folder}: holds a prior of kind {kind_of(prior)}, but {kind} is needed here")
     _check_keys(prior, weights, folder / WEIGHTS)
     prior.load_state_dict(weights, strict=True)
-    if isinstance(prior, PriorTransformer):
-        freeze_statistics(prior)
     return prior.to(device).eval()
 
 
@@ -109,6 +108,17 @@ def prior_hash(folder: Path) -> str:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder / name}: no such file; a prior's folder has {CONFIG} and {WEIGHTS}")
     return hashlib.sha256(f"{sha256(folder / CONFIG)}\n{sha256(folder / WEIGHTS)}\n".encode()).hexdigest()
+
+
+def prior_meta(folder: Path) -> dict[str, Any]:
+    """The ``meta`` that :func:`save_prior` was given; empty for a prior that was saved elsewhere."""
+    path = folder / WEIGHTS
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta: dict[str, Any] = json.loads((file.metadata() or {}).get(META, "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); copy or train it again") from None
+    return meta
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -140,12 +150,21 @@ def _build(config: dict[str, Any], weights: dict[str, Tensor], folder: Path) -> 
     if missing:
         raise CheckpointError(f"{folder / CONFIG}: {', '.join(missing)} missing; write the size of the prior there")
     try:
-        prior = (PriorTransformer if diffusion else EclipsePrior)(**given)
+        prior = _diffusion(given) if diffusion else EclipsePrior(**given)
     except (EclipseError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder / CONFIG}: no prior can be built from it ({error})") from None
-    if diffusion:
+    if not isinstance(prior, EclipsePrior):
         prior.register_to_config(num_train_timesteps=config.get("num_train_timesteps", 1000))
     return prior
+
+
+def _diffusion(given: dict[str, Any]) -> PriorTransformer:
+    # diffusers imports all of its transformers with this one: seconds that only the baseline should cost.
+    from diffusers.models.transformers.prior_transformer import PriorTransformer
+
+    from eclipse.models.diffusion import freeze_statistics
+
+    return freeze_statistics(PriorTransformer(**given))
 
 
 def _is_published_eclipse(config: dict[str, Any], weights: dict[str, Tensor]) -> bool:

@@ -27,6 +27,7 @@ from torch import Tensor
 from eclipse.errors import CheckpointError, DataError
 from eclipse.files import atomic_file, read_json, sha256, write_json
 from eclipse.models.device import pick
+from eclipse.models.spans import shown, token_span
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
@@ -96,16 +97,30 @@ class FrozenClip:
         for row, caption in zip(tokens, captions, strict=True):
             ids = self._tokenizer.encode(caption)
             if start in ids or end in ids:
-                raise DataError(f"caption {_shown(caption)}: holds a marker of the tokenizer; remove it")
+                raise DataError(f"caption {shown(caption)}: holds a marker of the tokenizer; remove it")
             if len(ids) > self.context_length - 2:
                 if not truncate:
                     raise DataError(
-                        f"caption {_shown(caption)}: {len(ids) + 2} tokens do not fit the context of "
+                        f"caption {shown(caption)}: {len(ids) + 2} tokens do not fit the context of "
                         f"{self.context_length}; shorten it"
                     )
                 ids = ids[: self.context_length - 2]
             row[: len(ids) + 2] = torch.tensor([start, *ids, end])
         return tokens
+
+    def token_span(self, caption: str, span: tuple[int, int]) -> tuple[int, int]:
+        """(first token, number of tokens) of the characters ``span`` (half-open) of ``caption``; BOS is token 0.
+
+        The row of :meth:`tokenize` holds that noun there. A span that cuts a word of the tokenizer, holds none, cannot
+        be followed through its cleaning or lies beyond the context is a :class:`DataError`.
+        """
+        start, length = token_span(self._tokenizer, caption, span)
+        if start + length >= self.context_length:
+            raise DataError(
+                f"caption {shown(caption)}: {caption[span[0] : span[1]]!r} lies beyond the context of "
+                f"{self.context_length} tokens; shorten the caption"
+            )
+        return start, length
 
     @torch.no_grad()
     def encode_text(self, tokens: Tensor) -> TextEncoding:
@@ -249,7 +264,3 @@ def _tokenizer(clean: str) -> SimpleTokenizer:
 def _tokenizer_hash(context_length: int, clean: str) -> str:
     settings = json.dumps({"context_length": context_length, "clean": clean}, sort_keys=True)
     return hashlib.sha256(f"{sha256(Path(default_bpe()))}\0{settings}".encode()).hexdigest()
-
-
-def _shown(caption: str) -> str:
-    return repr(caption if len(caption) <= 80 else caption[:77] + "...")

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ from markupsafe import Markup
 
 from eclipse.config.params import Params
 from eclipse.data.manifest import load_manifest
-from eclipse.evaluate.bootstrap import Estimate
 from eclipse.evaluate.summary import Row, collect, lam
 from eclipse.files import read_json
 from eclipse.report import export, failures, figures, results, sheets, sources
 from eclipse.report.results import heading, is_reference, measured
 from eclipse.report.sources import Training
+from eclipse.report.subjects import SubjectSection, subject_section
 
 SPLITS = {"test_held_out": "Held-out captions", "test_seen": "Seen captions"}
 SHEET_COLUMNS, FAILURES_EACH = 12, 6
@@ -38,6 +37,8 @@ class Sources:
     selected: Path
     dataset: Path
     study: Path | None = None
+    subjects: Path | None = None
+    subject_evaluations: Path | None = None
 
 
 def write_report(params: Params, sources_: Sources, out: Path) -> dict[str, Any]:
@@ -46,11 +47,12 @@ def write_report(params: Params, sources_: Sources, out: Path) -> dict[str, Any]
     Returns the selected point and, for each trained point, the headline metric on both test splits.
     """
     count, seed = params.evaluate.bootstrap, params.evaluate.seed
-    points = params.sweep.points
-    rows = collect(sources_.evaluations, sources_.details, points=points, count=count, seed=seed)
-    trainings = [t for t in sources.read_trainings(sources_.priors) if t.point in points]
+    names = params.sweep.names
+    rows = collect(sources_.evaluations, sources_.details, names=names, count=count, seed=seed)
+    trainings = [t for t in sources.read_trainings(sources_.priors) if f"{t.point}-{t.seed}" in names]
     selection = read_json(sources_.selected / "selection.json")
     metric = headline(rows, selection["metric"])
+    subjects = read_subjects(params, sources_)
     made = [sheets.make_sheet(rows, sources_.details, sources_.dataset, s, columns=SHEET_COLUMNS) for s in SPLITS]
     drawn = [sheet for sheet in made if sheet is not None]
     context = {
@@ -59,15 +61,16 @@ def write_report(params: Params, sources_: Sources, out: Path) -> dict[str, Any]
         "tables": [table(rows, trainings, split, title, selection["point"]) for split, title in SPLITS.items()],
         "differences": difference_table(rows, sources_.details, metric, count, seed),
         "figures": plots(rows, trainings, metric),
-        "sheets": [sheet_cells(sheet) for sheet in drawn],
+        "sheets": [sheets.page_cells(sheet, SPLITS[sheet.name]) for sheet in drawn],
         "failures": failure_cells(selection, rows, sources_),
-        "study": sources.read_study(sources_.study) if sources_.study else None,
+        "subjects": subjects.context if subjects else None,
+        "studies": sources.read_studies(sources_.study) if sources_.study else [],
         "settings": yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         "lineage": lineage(trainings, sources_.dataset),
     }
     (out / "report.html").write_text(render(context), encoding="utf-8")
     export.write_plots(out / "plots", rows, trainings, metric)
-    export.write_sheets(out / "sheets", drawn)
+    export.write_sheets(out / "sheets", [*drawn, *(subjects.sheets if subjects else ())])
     values = {row.point: {s: measured(row, s, metric) for s in SPLITS} for row in rows}
     scores = {p: {s: e.value for s, e in by_split.items() if e} for p, by_split in values.items()}
     return {"selected": selection["point"], "metric": metric, "test": scores}
@@ -75,12 +78,22 @@ def write_report(params: Params, sources_: Sources, out: Path) -> dict[str, Any]
 
 def render(context: dict[str, Any]) -> str:
     """The page for ``context``; every string in it is escaped unless it is one of our own SVGs."""
-    source = resources.files("eclipse.report").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("eclipse.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["signed"] = lambda value: f"{value:+.3f}".replace("-", "−")
-    return environment.from_string(source).render(context)
+    return environment.get_template("report.html.j2").render(context)
+
+
+def read_subjects(params: Params, from_: Sources) -> SubjectSection | None:
+    """The λ-ECLIPSE section; None where no such prior was trained."""
+    if from_.subjects is None or from_.subject_evaluations is None or not params.subjects.points:
+        return None
+    return subject_section(params, from_.subject_evaluations, from_.subjects)
 
 
 def headline(rows: Sequence[Row], wanted: str) -> str:
@@ -112,10 +125,10 @@ def selection_facts(selection: dict[str, Any]) -> dict[str, Any]:
 def table(rows: Sequence[Row], trainings: Sequence[Training], split: str, title: str, selected: str) -> dict[str, Any]:
     """Cells of one split: every metric that any row has, the best trained value of each column marked."""
     names = results.present(rows, split)
-    best = {name: _best(rows, split, name) for name in names}
+    best = {name: results.best(rows, split, name) for name in names}
     lines = []
     for row in rows:
-        cells = [_cell(measured(row, split, name), name, best[name]) for name in names]
+        cells = [results.cell(measured(row, split, name), name, best[name]) for name in names]
         spent = [t.curves["seconds"][-1] for t in trainings if t.point == row.point and t.curves.get("seconds")]
         times = [
             f"{sum(spent) / len(spent):.0f}" if spent else "–",
@@ -132,18 +145,6 @@ def table(rows: Sequence[Row], trainings: Sequence[Training], split: str, title:
             }
         )
     return {"split": split, "title": title, "heads": [heading(name) for name in names], "rows": lines}
-
-
-def _best(rows: Sequence[Row], split: str, name: str) -> float | None:
-    values = [e.value for row in rows if not is_reference(row) and (e := measured(row, split, name)) is not None]
-    return (min if heading(name).lower else max)(values) if values else None
-
-
-def _cell(estimate: Estimate | None, name: str, best: float | None) -> dict[str, Any] | None:
-    if estimate is None:
-        return None
-    value, low, high = (f"{v:.{heading(name).digits}f}" for v in (estimate.value, estimate.low, estimate.high))
-    return {"value": value, "low": low, "high": high, "n": estimate.n, "best": estimate.value == best}
 
 
 def difference_table(rows: Sequence[Row], details: Path, metric: str, count: int, seed: int) -> dict[str, Any] | None:
@@ -170,21 +171,6 @@ def plots(rows: Sequence[Row], trainings: Sequence[Training], metric: str) -> di
     if trainings:
         made["curves"] = Markup(figures.curves_figure({(t.point, t.seed): t.curves for t in trainings}))
     return made
-
-
-def sheet_cells(sheet: sheets.Sheet) -> dict[str, Any]:
-    """A contact sheet for the page, pictures inlined."""
-    rows = [
-        {
-            "name": name,
-            "cells": [
-                {"uri": sources.inline(sheets.png(c.image)) if c.image is not None else None, "right": c.right}
-                for c in cells
-            ],
-        }
-        for name, cells in sheet.rows
-    ]
-    return {"title": SPLITS[sheet.split], "captions": sheet.captions, "rows": rows}
 
 
 def failure_cells(selection: dict[str, Any], rows: Sequence[Row], from_: Sources) -> dict[str, Any] | None:

@@ -43,10 +43,10 @@ def write_plots(folder: Path, rows: Sequence[Row], trainings: Sequence[Training]
 
 
 def write_sheets(folder: Path, sheets: Iterable[Sheet]) -> None:
-    """One PNG for each split."""
+    """One PNG for each sheet."""
     folder.mkdir(parents=True)
     for sheet in sheets:
-        draw_sheet(sheet).save(folder / f"{sheet.split}.png", optimize=True)
+        draw_sheet(sheet).save(folder / f"{sheet.name}.png", optimize=True)
 
 
 def _blank(value: float) -> Any:

@@ -141,6 +141,36 @@ def pareto_figure(rows: Sequence[Row], metric: str, title: str, split: str = "te
         return _svg(figure, "pareto")
 
 
+def subject_pareto(rows: Sequence[Row], split: str) -> str:
+    """SVG: composition (``rest``) against ``concept`` on ``split``; filled points are not dominated."""
+    points = [(row, measured(row, split, "concept"), measured(row, split, "rest")) for row in rows]
+    known = [(row, x, y) for row, x, y in points if x is not None and y is not None]
+    efficient = efficient_points([(row.point, x.value, y.value) for row, x, y in known])
+    plain = [item for item in known if item[0].point.startswith("lambda-") and not item[0].point.endswith("-edges")]
+    path = sorted(((lam(row.point) or 0.0), x.value, y.value) for row, x, y in plain)
+    with plt.rc_context(_STYLE):
+        figure, axis = plt.subplots(figsize=(6.8, 4.6), layout="constrained")
+        axis.plot([p[1] for p in path], [p[2] for p in path], color=_LINE, linewidth=1.6, zorder=1)
+        for i, (row, x, y) in enumerate(sorted(known, key=lambda item: item[1].value)):
+            colour, marker = _subject_look(row.point)
+            bars: dict[str, Any] = {"xerr": _reach(x), "yerr": _reach(y)}
+            look: dict[str, Any] = {"color": colour, "markerfacecolor": colour if row.point in efficient else _PAPER}
+            axis.errorbar([x.value], [y.value], **bars, fmt=marker, markersize=8, linewidth=1.1, **look)
+            place: dict[str, Any] = {"xytext": (7, -15 if i % 2 else 7), "textcoords": "offset points"}
+            axis.annotate(short_label(row.point), (x.value, y.value), **place, fontsize=9)
+        axis.margins(0.14)
+        axis.set_xlabel("concept: share of subjects wholly right (right is better)")
+        axis.set_ylabel("composition: rest of the caption right (up is better)")
+        return _svg(figure, "subject-pareto")
+
+
+def _subject_look(point: str) -> tuple[str, str]:
+    """Colour and marker: λ-ECLIPSE without and with edges, the text-only baseline, and what is no prior."""
+    if point.startswith("lambda-"):
+        return (VERMILLION, "^") if point.endswith("-edges") else (BLUE, "o")
+    return (GREEN, "s") if point.startswith("eclipse-") else (PURPLE, "D")
+
+
 def efficient_points(points: Iterable[tuple[str, float, float]]) -> set[str]:
     """Names of those (name, x, y) that no other point beats in both x and y (at least equal in both, better in one)."""
     listed = list(points)

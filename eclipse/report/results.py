@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from eclipse.errors import DataError
 from eclipse.evaluate.bootstrap import Estimate, paired_difference
-from eclipse.evaluate.summary import Row, lam
+from eclipse.evaluate.summary import Row, has_edges, lam, takes_subjects
 
-REFERENCES = ("truth", "text")
+REFERENCES = ("truth", "text", "subject", "mean")
 
 
 class Heading(NamedTuple):
@@ -44,6 +44,19 @@ METRICS = {  # in the order of the table
     "clip_score": Heading("CLIP score"),
     "manifold": Heading("manifold distance", lower=True),
     "fid": Heading("FID-like", lower=True, digits=2),
+    "concept": Heading("concept: subject right"),
+    "rest": Heading("composition: rest right"),
+    "both": Heading("both at once"),
+    "subject_colour": Heading("subject colour"),
+    "subject_shape": Heading("subject shape"),
+    "subject_texture": Heading("subject texture"),
+    "subject_background": Heading("subject background"),
+    "clip_i": Heading("CLIP-I"),
+    "clip_t": Heading("CLIP-T"),
+    "ccd_concept": Heading("CCD, concept", lower=True),
+    "ccd_composition": Heading("CCD, composition", lower=True),
+    "copy_paste": Heading("copy-paste", lower=True),
+    "edge_f1": Heading("edge F1"),
 }
 _LABELS = {
     "truth": "ceiling: true z_x",
@@ -61,12 +74,18 @@ def heading(metric: str) -> Heading:
 
 def label(point: str) -> str:
     """The point's name in a table."""
-    return _LABELS.get(point) or f"ECLIPSE, λ = {lam(point):g}"
+    family = "λ-ECLIPSE" if takes_subjects(point) else "ECLIPSE"
+    return _LABELS.get(point) or f"{family}, λ = {lam(point):g}{_edges(point)}"
 
 
 def short_label(point: str) -> str:
     """The point's name inside a plot."""
-    return _SHORT.get(point) or f"λ = {lam(point):g}"
+    family = "λ-ECLIPSE" if takes_subjects(point) else "λ ="
+    return _SHORT.get(point) or f"{family} {lam(point):g}{_edges(point)}"
+
+
+def _edges(point: str) -> str:
+    return ", edges" if has_edges(point) else ""
 
 
 def is_reference(row: Row) -> bool:
@@ -83,6 +102,20 @@ def present(rows: Sequence[Row], split: str) -> list[str]:
     """Metrics that any row has on ``split``: known ones in table order, then unknown ones by name."""
     names = {name for row in rows for name in row.splits.get(split, {})}
     return [name for name in METRICS if name in names] + sorted(names - set(METRICS))
+
+
+def best(rows: Sequence[Row], split: str, name: str) -> float | None:
+    """The best value of a metric among trained priors."""
+    values = [e.value for row in rows if not is_reference(row) and (e := measured(row, split, name)) is not None]
+    return (min if heading(name).lower else max)(values) if values else None
+
+
+def cell(estimate: Estimate | None, name: str, best_value: float | None) -> dict[str, Any] | None:
+    """A table's cell: value and interval in the metric's digits; None where it was not measured."""
+    if estimate is None:
+        return None
+    value, low, high = (f"{v:.{heading(name).digits}f}" for v in (estimate.value, estimate.low, estimate.high))
+    return {"value": value, "low": low, "high": high, "n": estimate.n, "best": estimate.value == best_value}
 
 
 def differences(

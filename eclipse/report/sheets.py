@@ -18,6 +18,7 @@ from eclipse.data.manifest import open_split
 from eclipse.errors import DataError
 from eclipse.evaluate.summary import Row
 from eclipse.report.results import label, read_prompts
+from eclipse.report.sources import inline
 
 TRUTH = "true picture"
 _CELL, _GAP, _MARGIN, _LINE = 96, 6, 150, 13
@@ -33,9 +34,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sheet:
-    """``rows[i]`` is (name, cells), a cell for each of ``captions``."""
+    """``rows[i]`` is (name, cells), a cell for each of ``captions``; ``name`` is that of the sheet's file."""
 
-    split: str
+    name: str
     ids: tuple[str, ...]
     captions: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
@@ -121,6 +122,18 @@ def draw_sheet(sheet: Sheet) -> Image.Image:
 def enlarged(image: NDArray[np.uint8], size: int) -> Image.Image:
     """``image`` fitted to ``size`` × ``size`` for looking at."""
     return Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS)
+
+
+def page_cells(sheet: Sheet, title: str) -> dict[str, Any]:
+    """A contact sheet for the page, pictures inlined."""
+    rows = [
+        {
+            "name": name,
+            "cells": [{"uri": inline(png(c.image)) if c.image is not None else None, "right": c.right} for c in cells],
+        }
+        for name, cells in sheet.rows
+    ]
+    return {"title": title, "captions": sheet.captions, "rows": rows}
 
 
 def png(image: NDArray[np.uint8]) -> bytes:

@@ -30,6 +30,7 @@ class Training:
 class Study:
     """A result table of strings, remarks (heading, text) and figures (name, data URI)."""
 
+    title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     remarks: tuple[tuple[str, str], ...]
@@ -62,10 +63,17 @@ def read_curves(path: Path) -> dict[str, list[float]]:
         raise DataError(f"{path}: not a table of numbers ({error}); run its train stage again") from None
 
 
+def read_studies(folder: Path) -> list[Study]:
+    """The studies in ``folder`` and directly below it, those that have been run."""
+    folders = [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]
+    return [study for path in folders if (study := read_study(path)) is not None]
+
+
 def read_study(folder: Path) -> Study | None:
     """The study's ``results.json`` and ``figures/``; None where it has not been run.
 
-    ``results.json`` holds ``rows`` (list of objects, or of lists under ``columns``); strings beside it are remarks.
+    ``results.json`` holds ``rows`` (list of objects, or of lists under ``columns``) and perhaps a ``title``; further
+    strings beside them are remarks.
     """
     path = folder / "results.json"
     if not path.exists():
@@ -79,9 +87,12 @@ def read_study(folder: Path) -> Study | None:
     cells = tuple(
         tuple(_text(row.get(c) if isinstance(row, dict) else row[i]) for i, c in enumerate(columns)) for row in rows
     )
+    title = str(value.pop("title", "λ, the amount of data and caption noise"))
     remarks = tuple((key.replace("_", " "), text) for key, text in value.items() if isinstance(text, str))
     pictures = sorted(p for p in (folder / "figures").glob("*") if p.suffix in _PICTURES)
-    return Study(tuple(columns), cells, remarks, tuple((p.stem.replace("_", " "), data_uri(p)) for p in pictures))
+    return Study(
+        title, tuple(columns), cells, remarks, tuple((p.stem.replace("_", " "), data_uri(p)) for p in pictures)
+    )
 
 
 def data_uri(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from eclipse.config.params import Params
 from eclipse.data.manifest import Manifest, Shard, load_manifest, open_split, verify_shard
 from eclipse.data.shards import read_shard
 from eclipse.embeddings.extract import embed_records, estimate_statics
-from eclipse.embeddings.header import VERSION, Header
+from eclipse.embeddings.header import VERSION, Header, SplitEntry
 from eclipse.embeddings.quantise import Statics
+from eclipse.embeddings.subjects import is_annotated
 from eclipse.embeddings.writer import StoreWriter, shard_name
 from eclipse.errors import DataError
 from eclipse.files import write_json
@@ -25,6 +27,8 @@ SAMPLE = 2048  # captions that the channel statistics are estimated from
 def run(params: Params, *, dataset: Path, frozen: Path, out: Path, metrics: Path) -> dict[str, Any]:
     """Embed ``dataset`` with the CLIP in ``frozen``/clip; write the store ``out`` and its figures ``metrics``.
 
+    Of annotated records, subject pictures and edges are embedded too; a dataset has subjects in all records or in none.
+
     One store shard for each dataset shard. Killed and run again, it goes on after the last finished shard and ends in
     the same bytes. Raises :class:`DataError` for a dataset shard whose hash is wrong, before anything of it is used.
     """
@@ -32,7 +36,9 @@ def run(params: Params, *, dataset: Path, frozen: Path, out: Path, metrics: Path
     clip = FrozenClip.load(frozen / "clip")
     facts = _facts(clip, manifest)
     writer = StoreWriter(out, {"version": VERSION, "store": params.store.model_dump(mode="json"), **facts})
-    statics = _statics(params, dataset, manifest, clip, writer)
+    first = _first_split(dataset, manifest)
+    annotated = any(is_annotated(record) for record in islice(open_split(dataset, first), 1))
+    statics = writer.statics() or _new_statics(params, dataset, first, clip, writer, annotated=annotated)
     total = sum(split.count for split in manifest.splits.values())
     with tqdm(total=total, desc="embed", unit="record", mininterval=1.0) as bar:
         for name, shard in _shards(manifest):
@@ -42,7 +48,15 @@ def run(params: Params, *, dataset: Path, frozen: Path, out: Path, metrics: Path
             path = verify_shard(dataset, shard)
             records = list(read_shard(path))
             batch_size = params.store.batch_size
-            embedded = embed_records(clip, records, statics, batch_size=batch_size, where=str(path), advance=bar.update)
+            embedded = embed_records(
+                clip,
+                records,
+                statics,
+                batch_size=batch_size,
+                where=str(path),
+                annotated=annotated,
+                advance=bar.update,
+            )
             writer.write_shard(name, records, embedded, statics, params.store)
     header = writer.publish(facts, params.store, {k: len(v.shards) for k, v in manifest.splits.items()})
     summary = _summary(header, writer)
@@ -64,17 +78,20 @@ def _facts(clip: FrozenClip, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _statics(params: Params, dataset: Path, manifest: Manifest, clip: FrozenClip, writer: StoreWriter) -> Statics:
-    found = writer.statics()
-    if found is not None:
-        return found
+def _first_split(dataset: Path, manifest: Manifest) -> str:
+    """The split that stands for the dataset: training, where it holds records."""
     filled = [name for name, split in manifest.splits.items() if split.count]
     if not filled:
         raise DataError(f"{dataset}: holds no records; check what the dataset stage dropped")
-    split = "train" if "train" in filled else filled[0]
+    return "train" if "train" in filled else filled[0]
+
+
+def _new_statics(
+    params: Params, dataset: Path, split: str, clip: FrozenClip, writer: StoreWriter, *, annotated: bool
+) -> Statics:
     sample = list(islice(open_split(dataset, split), SAMPLE))
     statics = estimate_statics(clip, sample, batch_size=params.store.batch_size, where=f"{dataset} ({split})")
-    writer.write_statics(statics)
+    writer.write_statics(statics, nothing=clip.encode_nothing()[0].cpu() if annotated else None)
     return statics
 
 
@@ -85,18 +102,27 @@ def _shards(manifest: Manifest) -> list[tuple[str, Shard]]:
 
 
 def _summary(header: Header, writer: StoreWriter) -> dict[str, Any]:
-    """Counts, sizes and errors; ``cosine`` is the mean cosine of z_x to its own z_y, the modality gap's other side."""
-    splits = {}
-    for split, content in header.splits.items():
-        notes = [writer.notes(shard_name(split, i)) for i in range(len(content.shards))]
-        cosine = sum(note["cosine"] * entry.count for note, entry in zip(notes, content.shards, strict=True))
-        splits[split] = {"count": content.count, "cosine": cosine / content.count if content.count else None}
+    """Counts, sizes and errors.
+
+    Of each split: ``cosine``, the mean cosine of z_x to its own z_y, the modality gap's other side; of annotated data
+    ``subjects``: number of subjects → records that have so many.
+    """
     entries = [entry for content in header.splits.values() for entry in content.shards]
     count = sum(entry.count for entry in entries)
     return {
-        "splits": splits,
+        "splits": {split: _split_summary(split, content, writer) for split, content in header.splits.items()},
         "tokens_per_caption": sum(entry.tokens for entry in entries) / count + 1,
         "bytes_per_record": sum(entry.bytes for entry in entries) / count,
         "max_error": header.max_error,
         "spread_error": header.spread_error,
     }
+
+
+def _split_summary(split: str, content: SplitEntry, writer: StoreWriter) -> dict[str, Any]:
+    notes = [writer.notes(shard_name(split, i)) for i in range(len(content.shards))]
+    cosine = sum(note["cosine"] * entry.count for note, entry in zip(notes, content.shards, strict=True))
+    summary = {"count": content.count, "cosine": cosine / content.count if content.count else None}
+    if any("subjects" in note for note in notes):
+        subjects = sum((Counter(note["subjects"]) for note in notes), Counter[str]())
+        summary["subjects"] = dict(sorted(subjects.items()))
+    return summary

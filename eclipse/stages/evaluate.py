@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,9 @@ from eclipse.data.records import SPLITS, TRAIN
 from eclipse.embeddings.header import read_header
 from eclipse.embeddings.store import Store
 from eclipse.errors import CheckpointError, ConfigError, DataError
-from eclipse.evaluate.judge import Judge
 from eclipse.evaluate.split import REFERENCES, Result, Tools, World, evaluate_split
 from eclipse.files import atomic_folder, read_json, write_json
 from eclipse.models.checkpoint import Prior, load_prior
-from eclipse.models.clip import FrozenClip
-from eclipse.models.decoder import Decoder
 from eclipse.models.device import pick
 
 
@@ -44,17 +42,25 @@ def run(
     """
     began = time.perf_counter()
     model = _load(prior, point, seed)
-    tools = _tools(params, frozen)
+    tools = Tools.load(frozen, params.evaluate, images=params.evaluate.images)
     hash_ = tools.judge.clip.weights_hash
     wanted = {TRAIN, *params.evaluate.splits}
-    names = [name for name in SPLITS if name in wanted and _count(store, name)]
+    names = filled_splits(store, wanted)
     if TRAIN not in names or len(names) == 1:
         raise DataError(f"{store}: needs train and an evaluation split, holds {', '.join(names) or 'nothing'}")
     stores = {name: Store.open(store, name, expect_weights_hash=hash_) for name in names}
     world = World.of(stores)
+    unseen = params.evaluate.model_copy(update={"images": 0})  # of val_seen only embeddings are read, by the selection
     results = {
         name: evaluate_split(
-            name, stores[name], world, tools, dataset=dataset, prior=model, point=point, params=params.evaluate
+            name,
+            stores[name],
+            world,
+            tools,
+            dataset=dataset,
+            prior=model,
+            point=point,
+            params=unseen if name == "val_seen" and "val_held_out" in names else params.evaluate,
         )
         for name in names[1:]
     }
@@ -77,8 +83,11 @@ def _load(prior: Path | None, point: str, seed: int) -> Prior | None:
     if (point in REFERENCES) != (prior is None):
         need = "takes no prior" if point in REFERENCES else "needs a trained prior (--prior priors/POINT-SEED)"
         raise ConfigError(f"point {point} {need}")
-    if prior is None:
-        return None
+    return None if prior is None else load_trained(prior, point, seed)
+
+
+def load_trained(prior: Path, point: str, seed: int) -> Prior:
+    """Read the folder ``prior``; :class:`CheckpointError` if its training was not that of ``point`` and ``seed``."""
     lineage = read_json(prior / "training.json")
     if (lineage.get("point"), lineage.get("seed")) != (point, seed):
         raise CheckpointError(
@@ -87,16 +96,10 @@ def _load(prior: Path | None, point: str, seed: int) -> Prior | None:
     return load_prior(prior, device=pick())
 
 
-def _tools(params: Params, frozen: Path) -> Tools:
-    clip = FrozenClip.load(frozen / "clip")
-    decoder = Decoder.load(frozen / "decoder", device=pick()) if params.evaluate.images else None
-    guided = params.evaluate.decode.guidance > 1
-    return Tools(Judge.load(clip, frozen), decoder, clip.encode_nothing().cpu().numpy() if guided else None)
-
-
-def _count(store: Path, split: str) -> int:
-    entry = read_header(store).splits.get(split)
-    return 0 if entry is None else entry.count
+def filled_splits(store: Path, wanted: Collection[str]) -> list[str]:
+    """Those of ``wanted`` that hold records in ``store``, in the order of :data:`SPLITS`."""
+    splits = read_header(store).splits
+    return [name for name in SPLITS if name in wanted and name in splits and splits[name].count]
 
 
 def _write(out: Path, results: dict[str, Result]) -> None:

@@ -26,28 +26,54 @@ STAGES: dict[str, str] = {
     "track": "eclipse.stages.track:run",
     "study-cell": "eclipse.stages.study:cell",
     "study-summary": "eclipse.stages.study:summary",
+    "study-edge-drop": "eclipse.stages.study_subjects:edge_drop",
+    "study-other-clip": "eclipse.stages.study_subjects:other_clip",
+    "study-encoders": "eclipse.stages.study_subjects:encoders",
+    "study-subjects": "eclipse.stages.study_subjects:summary",
+    "study-finetune": "eclipse.stages.finetune:study",
+    "annotate": "eclipse.stages.annotate:run",
+    "evaluate-subjects": "eclipse.stages.evaluate_subjects:run",
+    "select-subjects": "eclipse.stages.select:subjects",
+    "generate": "eclipse.stages.generate:run",
+    "interpolate": "eclipse.stages.interpolate:run",
+    "finetune": "eclipse.stages.finetune:run",
     "pretrain-oracle": "eclipse.stages.pretrain:oracle",
     "pretrain-clip": "eclipse.stages.pretrain:clip",
     "pretrain-movq": "eclipse.stages.pretrain:movq",
     "pretrain-decoder": "eclipse.stages.pretrain:decoder",
     "pretrain-pack": "eclipse.stages.pretrain:pack",
 }
-"""Stage name → ``module:function``, in the order of the graph."""
+"""Stage name → ``module:function``, in the order of the graph; a person's own commands after what they build on."""
 
 OUTPUTS = ("out", "metrics", "checkpoints")
 """Path arguments that a stage writes; every other path is an input."""
 
-_TYPES: dict[str, Callable[[str], Any]] = {"Path": Path, "str": str, "int": int, "float": float}
+_TYPES: dict[str, Callable[[str], Any]] = {
+    "Path": Path,
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "tuple[str, ...]": tuple,
+}
+_START: dict[Any, Any] = {bool: False, tuple: ()}
+"""What a switch and a repeatable flag are when they are not given: nothing else can be told apart from giving them."""
 
 
 @dataclass(frozen=True)
 class Flag:
-    """One keyword-only argument of a stage function."""
+    """One keyword-only argument of a stage function: a value, a switch (bool), or a repeatable text (tuple)."""
 
     name: str
     type: Callable[[str], Any]
     required: bool
     default: Any = None
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """How it is written: ``--any-encoder``; one letter also with a single dash."""
+        option = f"--{self.name.replace('_', '-')}"
+        return (f"-{self.name}", option) if len(self.name) == 1 else (option,)
 
     @property
     def is_input(self) -> bool:
@@ -103,11 +129,15 @@ def _flag(stage: str, argument: ast.arg, default: ast.expr | None) -> Flag:
     annotation = ast.unparse(argument.annotation) if argument.annotation else ""
     base = annotation.removesuffix(" | None")
     if base not in _TYPES:
-        raise TypeError(f"stage {stage}: {argument.arg}: {annotation or 'no annotation'}; use Path, str, int or float")
-    value = _value(default)
-    if base == "Path" and value is not None:
+        known = ", ".join(_TYPES)
+        raise TypeError(f"stage {stage}: {argument.arg}: {annotation or 'no annotation'}; use one of {known}")
+    kind, value = _TYPES[base], _value(default)
+    start = _START.get(kind)
+    if kind in _START and (base != annotation or value != (None if kind is tuple and default is None else start)):
+        raise TypeError(f"stage {stage}: {argument.arg}: {annotation} needs the default {start}")
+    if kind is Path and value is not None:
         value = Path(value)
-    return Flag(argument.arg, _TYPES[base], required=default is None and base == annotation, default=value)
+    return Flag(argument.arg, kind, required=default is None and base == annotation, default=value)
 
 
 def _value(default: ast.expr | None) -> Any:

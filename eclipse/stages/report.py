@@ -19,6 +19,8 @@ def run(
     selected: Path,
     dataset: Path,
     study: Path | None = None,
+    subjects: Path | None = None,
+    subject_evaluations: Path | None = None,
     out: Path,
 ) -> dict[str, Any]:
     """Write the report page with its table, curves, contact sheets, failures and lineage.
@@ -30,8 +32,11 @@ def run(
         priors: folder of ``<point>-<seed>/`` with ``training.json`` and ``curves.csv``.
         selected: the selected prior's folder with ``selection.json``.
         dataset: the dataset folder, for the true pictures.
-        study: the study's folder; shown if it holds ``results.json``.
+        study: the studies' folder; shown if it, or a folder in it, holds ``results.json``.
+        subjects: folder of the λ-ECLIPSE sweep (``dataset``, ``evaluate``, ``selected``, ``interpolation``).
+        subject_evaluations: folder of that sweep's ``<point>-<seed>.json`` metrics.
         out: folder that gets ``report.html``, ``plots/`` and ``sheets/``; replaced whole.
     """
     with atomic_folder(out) as folder:
-        return write_report(params, Sources(evaluations, details, priors, selected, dataset, study), folder)
+        sources = Sources(evaluations, details, priors, selected, dataset, study, subjects, subject_evaluations)
+        return write_report(params, sources, folder)

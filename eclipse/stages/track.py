@@ -21,6 +21,8 @@ def run(
     dataset: Path = Path("metrics/dataset.json"),
     frozen: Path = Path("metrics/frozen.json"),
     store: Path = Path("metrics/store.json"),
+    subjects: Path = Path("artifacts/subjects"),
+    subject_metrics: Path = Path("metrics/subjects"),
     lock: Path = Path("dvc.lock"),
 ) -> dict[str, Any]:
     """Log the sweep from its files; what MLflow already holds is left as it is.
@@ -35,11 +37,27 @@ def run(
         dataset: the dataset stage's metric file; ``frozen`` and ``store`` likewise.
         frozen: the frozen stage's metric file.
         store: the embed stage's metric file.
+        subjects: folder of the λ-ECLIPSE sweep with ``priors`` and ``selected``; not read without subjects.points.
+        subject_metrics: folder of its metric files, with ``dataset.json``, ``store.json``, ``train`` and ``evaluate``.
         lock: DVC's lock file; its hashes become tags where it exists.
     """
     facts = (dataset, frozen, store)
-    files = SweepFiles(evaluations, training, priors, report, selected, facts, lock, params.sweep.points)
-    done = log_sweep(params.tracking.experiment, params.model_dump(mode="json"), files)
+    halves = [SweepFiles(evaluations, training, priors, report, selected, facts, lock, params.sweep.names)]
+    if params.subjects.points:
+        halves.append(
+            SweepFiles(
+                evaluations=subject_metrics / "evaluate",
+                training=subject_metrics / "train",
+                priors=subjects / "priors",
+                report=report,
+                selected=subjects / "selected",
+                facts=(subject_metrics / "dataset.json", subject_metrics / "store.json"),
+                lock=lock,
+                wanted=params.subjects.names,
+                kind="subjects",
+            )
+        )
+    done = log_sweep(params.tracking.experiment, params.model_dump(mode="json"), *halves)
     print(
         f"MLflow {done.uri}, experiment {done.experiment}: {len(done.added)} runs added, {len(done.kept)} there already"
     )

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.models.transformers.prior_transformer import PriorTransformer
 from torch import nn
 
 from eclipse import __version__
@@ -20,14 +19,15 @@ from eclipse.config.params import Params
 from eclipse.embeddings.header import Header
 from eclipse.embeddings.loader import BatchOrder
 from eclipse.embeddings.store import Store, store_hash
+from eclipse.errors import ConfigError, StoreError
 from eclipse.files import atomic_folder, write_json
-from eclipse.models.checkpoint import save_prior
+from eclipse.models.checkpoint import prior_hash, save_prior
 from eclipse.models.device import pick
-from eclipse.models.diffusion import build_diffusion, fit_normalisation
 from eclipse.models.prior import EclipsePrior
+from eclipse.models.warm_start import warm_start as start_from
 from eclipse.train.distributed import World, join_world
 from eclipse.train.loop import Plan, Trainer
-from eclipse.train.objective import DiffusionObjective, EclipseObjective, Objective, Terms
+from eclipse.train.objective import EclipseObjective, LambdaObjective, Objective, Terms
 from eclipse.train.point import Point, parse_point
 from eclipse.train.probes import write_curves
 from eclipse.train.state import TrainingState
@@ -36,13 +36,28 @@ log = logging.getLogger(__name__)
 
 _SPLIT = "train"
 _CHUNK = 65536
-_NO_EFFECT = {"checkpoint_every"}
+_NO_EFFECT = {"checkpoint_every", "subject_steps", "subject_batch_size"}
+_EDGES_ONLY = {"control_drop"}
+_WITH_CONTROL = 4
+_INTERLEAVING = "token spans of the subjects' nouns hold their pictures' embeddings; the pooled text stays the words'"
 
 
 def run(
-    params: Params, *, store: Path, out: Path, metrics: Path, checkpoints: Path, point: str, seed: int
+    params: Params,
+    *,
+    store: Path,
+    out: Path,
+    metrics: Path,
+    checkpoints: Path,
+    point: str,
+    seed: int,
+    warm_start: Path | None = None,
 ) -> dict[str, Any]:
-    """Train the prior of ``point`` (projection, diffusion or eclipse-λ) with ``seed`` on ``store``'s training split.
+    """Train the prior of ``point`` with ``seed`` on ``store``'s training split.
+
+    Points are projection, diffusion, eclipse-λ, and on a store with subjects lambda-λ and lambda-λ-edges; the others
+    read such a store as text alone. ``warm_start`` is the folder of a prior to start from, see
+    :mod:`eclipse.models.warm_start`.
 
     Writes the prior, training.json (lineage and conventions) and curves.csv to the folder ``out``, and the last row of
     the curve to ``metrics``. A killed or stopped training goes on from ``checkpoints`` when the same command runs
@@ -50,13 +65,15 @@ def run(
     """
     what = parse_point(point)
     source = Store.open(store, _SPLIT)
+    _check(source.header, store, what, warm_start)
+    params = _for_store(params, source.header)
     order = BatchOrder(min(len(source), params.train.limit or len(source)), params.train.batch_size, seed)
-    lineage = _lineage(params, source.header, store, what, seed)
+    lineage = _lineage(params, source.header, store, what, seed, warm_start)
     folder = checkpoints / f"{what.name}-{seed}" / lineage["digest"][:16]
     with join_world(pick()) as world:
         torch.manual_seed(seed)
-        prior = _build(params, source, what)
-        objective = _objective(params, prior, what, lineage["temperature"])
+        prior = _build(params, source, what, warm_start)
+        objective = _objective(params, source, prior, what, lineage["temperature"])
         plan = Plan(params.train, objective, seed, lineage["digest"], folder / "state.pt")
         state = Trainer(prior, source, order, plan, world).run()
         summary = _summary(params, state, what, seed, world)
@@ -68,9 +85,31 @@ def run(
     return summary
 
 
-def _lineage(params: Params, header: Header, store: Path, point: Point, seed: int) -> dict[str, Any]:
+def _check(header: Header, store: Path, point: Point, start: Path | None) -> None:
+    """Refuse a λ-ECLIPSE point without subjects, and a warm start of the diffusion baseline."""
+    if point.method == "lambda" and not header.subjects:
+        raise StoreError(
+            f"{store}: has no subjects, which {point.name} is trained on; run the stages annotate and embed, and give "
+            "their store"
+        )
+    if point.method == "diffusion" and start is not None:
+        raise ConfigError("warm_start: the diffusion baseline starts from nothing only; leave it out")
+
+
+def _for_store(params: Params, header: Header) -> Params:
+    """The parameters with ``train.steps`` and ``train.batch_size`` as they are for this store."""
+    if not header.subjects:
+        return params
+    own = {"steps": params.train.subject_steps, "batch_size": params.train.subject_batch_size}
+    given = {name: value for name, value in own.items() if value is not None}
+    return params.model_copy(update={"train": params.train.model_copy(update=given)})
+
+
+def _lineage(
+    params: Params, header: Header, store: Path, point: Point, seed: int, start: Path | None
+) -> dict[str, Any]:
     """What the weights depend on, with the conventions that the papers leave open; ``digest`` is over all of it."""
-    settings = params.train.model_dump(mode="json", exclude=_NO_EFFECT)
+    settings = params.train.model_dump(mode="json", exclude=_NO_EFFECT if point.edges else _NO_EFFECT | _EDGES_ONLY)
     lineage: dict[str, Any] = {
         "version": __version__,
         "point": point.name,
@@ -89,6 +128,11 @@ def _lineage(params: Params, header: Header, store: Path, point: Point, seed: in
         "temperature": params.train.temperature or 1 / header.logit_scale,
         "contrastive_direction": "prediction to text, normalised vectors, global batch",
     }
+    if point.method == "lambda":
+        control = "edges of the picture" if point.edges else "zero-pixel image"
+        lineage |= {"additional_embeddings": _WITH_CONTROL, "control": control, "interleaving": _INTERLEAVING}
+    if start is not None:
+        lineage["warm_start"] = prior_hash(start)
     return {**lineage, "digest": _digest(lineage)}
 
 
@@ -96,8 +140,8 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _build(params: Params, source: Store, point: Point) -> nn.Module:
-    """A fresh prior; its widths are the store's."""
+def _build(params: Params, source: Store, point: Point, start: Path | None) -> nn.Module:
+    """A fresh prior, or one with the weights of ``start``; its widths are the store's."""
     header, size = source.header, params.prior
     shape: dict[str, int] = {
         "num_layers": size.layers,
@@ -105,11 +149,20 @@ def _build(params: Params, source: Store, point: Point) -> nn.Module:
         "attention_head_dim": size.head_dim,
         "num_embeddings": header.context_length,
     }
-    prior: nn.Module
-    if point.method != "diffusion":
-        prior = EclipsePrior(header.projection_dim, header.state_dim, **shape)
-        return prior
-    steps = params.train.diffusion_steps
+    if point.method == "diffusion":
+        return _build_diffusion(params, source, shape)
+    if point.method == "lambda":
+        shape["additional_embeddings"] = _WITH_CONTROL
+    prior = EclipsePrior(header.projection_dim, header.state_dim, **shape)
+    if start is not None:
+        start_from(prior, start, encoder_hash=header.weights_hash)
+    return prior
+
+
+def _build_diffusion(params: Params, source: Store, shape: dict[str, int]) -> nn.Module:
+    from eclipse.models.diffusion import build_diffusion, fit_normalisation
+
+    header, steps = source.header, params.train.diffusion_steps
     prior = build_diffusion(header.projection_dim, header.state_dim, train_steps=steps, **shape)
     fit_normalisation(prior, _image_embeds(source))
     return prior
@@ -121,12 +174,17 @@ def _image_embeds(source: Store) -> torch.Tensor:
     return torch.cat([source.gather(part).image_embeds for part in parts])
 
 
-def _objective(params: Params, prior: nn.Module, point: Point, temperature: float) -> Objective:
+def _objective(params: Params, source: Store, prior: nn.Module, point: Point, temperature: float) -> Objective:
     settings = params.train
     terms = Terms(temperature, settings.mse_reduction, settings.row_tokens)
-    if isinstance(prior, PriorTransformer):
+    if point.method == "diffusion":
+        from eclipse.train.diffusion import DiffusionObjective
+
         return DiffusionObjective(terms, prior, settings.condition_drop)
-    return EclipseObjective(terms, point.lam or 0.0)
+    lam = point.lam or 0.0
+    if point.method == "lambda":
+        return LambdaObjective(terms, lam, source.nothing, point.edges, settings.control_drop)
+    return EclipseObjective(terms, lam)
 
 
 def _summary(params: Params, state: TrainingState, point: Point, seed: int, world: World) -> dict[str, Any]:

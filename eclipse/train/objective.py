@@ -8,12 +8,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from diffusers.models.transformers.prior_transformer import PriorTransformer
 from torch import Tensor, nn
 
 from eclipse.embeddings.batch import Batch
-from eclipse.models.diffusion import denoise, drop_condition, normalise, schedule
-from eclipse.train.losses import Losses, Reduction, contrastive_loss, diffusion_loss, eclipse_loss
+from eclipse.errors import DataError
+from eclipse.models.interleave import interleave
+from eclipse.train.losses import Losses, Reduction, eclipse_loss
 
 Forward = Callable[..., Tensor]
 """The prior's forward pass, with autocast and gradient synchronisation as the loop wants them."""
@@ -34,7 +34,8 @@ class Targets:
 class Draw:
     """The random part of a global batch, cut like the batch. ``noise`` ε ~ N(0, I) float32 [B, P].
 
-    ``uniform`` float32 [B, 2] in [0, 1): diffusion time and caption dropping, which only the baseline uses.
+    ``uniform`` float32 [B, 2] in [0, 1): the diffusion baseline's time, and what is dropped: its captions, or
+    λ-ECLIPSE's edges.
     """
 
     noise: Tensor
@@ -91,54 +92,65 @@ class EclipseObjective:
         """Predict from noise and caption; Eq. 5."""
         noise = draw.noise.to(part.prompt_embeds.dtype)
         predicted = forward(noise, part.prompt_embeds, part.text_states, part.lengths, row_tokens=self.terms.row_tokens)
-        losses = eclipse_loss(
-            predicted,
-            part.image_embeds,
-            targets.texts,
-            targets.labels,
-            lam=self.lam,
-            temperature=self.terms.temperature,
-            reduction=self.terms.reduction,
-        )
-        return losses, predicted.detach()
+        return _eclipse_losses(self.terms, self.lam, predicted, part, targets), predicted.detach()
 
 
 @dataclass(frozen=True)
-class DiffusionObjective:
-    """Eq. 1 at a random time of each sample. ``prior`` lends its normalisation and schedule only.
+class LambdaObjective:
+    """λ-ECLIPSE (arXiv 2402.05195, §3): Eq. 5 with subjects' pictures in the places of their nouns' text states.
 
-    Eq. 4 is reported for comparison (of the x0 estimate, mapped back to image embeddings) and never trained on.
+    The pooled text stays that of the words, as the prior's input and as the contrastive target z_y. The control token
+    is the picture's ``control_embeds`` where ``edges`` are trained, exchanged for ``nothing`` (the zero-pixel image's
+    embedding, float [P]) in a share ``control_drop`` of the samples; without ``edges`` it is ``nothing`` always.
     """
 
     terms: Terms
-    prior: PriorTransformer
-    condition_drop: float
+    lam: float
+    nothing: Tensor
+    edges: bool
+    control_drop: float
 
     def module(self, prior: nn.Module) -> nn.Module:
-        """The prior behind its packed forward pass, as a module of its own for DDP."""
-        return _Denoiser(prior)
+        """The prior itself."""
+        return prior
 
     def __call__(self, forward: Forward, part: Batch, targets: Targets, draw: Draw) -> tuple[Losses, Tensor]:
-        """Noise the images, drop some captions, predict x0; Eq. 1."""
-        scheduler = schedule(self.prior)
-        steps = scheduler.config.num_train_timesteps
-        times = (draw.uniform[:, 0] * steps).long().clamp(max=steps - 1)
-        clean = normalise(self.prior, part.image_embeds)
-        noisy = scheduler.add_noise(clean, draw.noise.to(clean.dtype), times)
-        dropped = draw.uniform[:, 1] < self.condition_drop
-        condition = drop_condition(part.prompt_embeds, part.text_states, part.lengths, dropped)
-        estimate = forward(noisy, times, *condition, row_tokens=self.terms.row_tokens)
-        loss = diffusion_loss(estimate, clean, reduction=self.terms.reduction)
-        with torch.no_grad():
-            predicted: Tensor = self.prior.post_process_latents(estimate)
-            contrastive = contrastive_loss(predicted, targets.texts, targets.labels, temperature=self.terms.temperature)
-        return Losses(loss, loss.detach(), contrastive), predicted
+        """Predict from noise, interleaved caption and control; Eq. 5."""
+        noise = draw.noise.to(part.prompt_embeds.dtype)
+        predicted = forward(
+            noise,
+            part.prompt_embeds,
+            _interleaved(part),
+            part.lengths,
+            control_embeds=self._control(part, draw),
+            row_tokens=self.terms.row_tokens,
+        )
+        return _eclipse_losses(self.terms, self.lam, predicted, part, targets), predicted.detach()
+
+    def _control(self, part: Batch, draw: Draw) -> Tensor:
+        nothing = self.nothing.to(part.image_embeds).expand_as(part.image_embeds)
+        if not self.edges:
+            return nothing
+        if part.control_embeds is None:
+            raise DataError("control_embeds: the batch has none; embed the annotated dataset again")
+        dropped = draw.uniform[:, 1] < self.control_drop
+        return torch.where(dropped[:, None], nothing, part.control_embeds)
 
 
-class _Denoiser(nn.Module):
-    def __init__(self, prior: nn.Module) -> None:
-        super().__init__()
-        self.prior = prior
+def _interleaved(part: Batch) -> Tensor:
+    subjects = part.subjects
+    if subjects is None:
+        raise DataError("subjects: the batch has none; annotate the dataset and embed it again")
+    return interleave(part.text_states, part.lengths, subjects.embeds, subjects.owner, subjects.start, subjects.length)
 
-    def forward(self, *args: Tensor, row_tokens: int) -> Tensor:
-        return denoise(self.prior, *args, row_tokens=row_tokens)
+
+def _eclipse_losses(terms: Terms, lam: float, predicted: Tensor, part: Batch, targets: Targets) -> Losses:
+    return eclipse_loss(
+        predicted,
+        part.image_embeds,
+        targets.texts,
+        targets.labels,
+        lam=lam,
+        temperature=terms.temperature,
+        reduction=terms.reduction,
+    )

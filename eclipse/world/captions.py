@@ -9,7 +9,7 @@ from eclipse.world.scene import Scene, Thing
 _FIRST = {"left_right": ("left of", "to the left of"), "above_below": ("above", "on top of", "over")}
 _SECOND = {"left_right": ("right of", "to the right of"), "above_below": ("below", "under", "beneath")}
 _SIDES = {"left_right": ("on the left", "on the right"), "above_below": ("at the top", "at the bottom")}
-_NUMBERS = {
+NUMBERS = {
     "two": ("two", "2", "a pair of"),
     "three": ("three", "3", "a trio of"),
     "four": ("four", "4", "a group of four"),
@@ -52,29 +52,39 @@ def noun_phrase(thing: Thing) -> str:
 
 def plural(thing: Thing) -> str:
     """Several of the thing, without a number: "red solid crosses"."""
-    ending = "es" if thing.shape == "cross" else "s"
-    return f"{thing.colour} {thing.texture} {thing.shape}{ending}"
+    return f"{thing.colour} {thing.texture} {plural_noun(thing.shape)}"
+
+
+def plural_noun(shape: str) -> str:
+    """Several of a shape: "crosses"."""
+    return shape + ("es" if shape == "cross" else "s")
+
+
+def related(layout: str, first: str, second: str, rng: np.random.Generator) -> str:
+    """One phrasing of how two described things stand to each other; ``first`` is the left or the upper one."""
+    form = rng.integers(4)
+    if form == 0:
+        return f"{first} {rng.choice(_FIRST[layout])} {second}"
+    if form == 1:
+        return f"{second} {rng.choice(_SECOND[layout])} {first}"
+    here, there = _SIDES[layout]
+    if form == 2:
+        return f"{first} {here} and {second} {there}"
+    return f"{second} {there}, {first} {here}"
 
 
 def _body(scene: Scene, rng: np.random.Generator) -> str:
     if scene.layout in _FIRST:
-        a, b = (_varied(t, rng) for t in scene.things)
-        form = rng.integers(4)
-        if form == 0:
-            return f"{a} {rng.choice(_FIRST[scene.layout])} {b}"
-        if form == 1:
-            return f"{b} {rng.choice(_SECOND[scene.layout])} {a}"
-        here, there = _SIDES[scene.layout]
-        if form == 2:
-            return f"{a} {here} and {b} {there}"
-        return f"{b} {there}, {a} {here}"
+        a, b = (varied(t, rng) for t in scene.things)
+        return related(scene.layout, a, b, rng)
     if scene.layout == "single":
         lead = rng.choice(("", "", "a picture of ", "there is "))
-        return f"{lead}{_varied(scene.things[0], rng)}"
-    return f"{rng.choice(_NUMBERS[scene.layout])} {plural(scene.things[0])}"
+        return f"{lead}{varied(scene.things[0], rng)}"
+    return f"{rng.choice(NUMBERS[scene.layout])} {plural(scene.things[0])}"
 
 
-def _varied(thing: Thing, rng: np.random.Generator) -> str:
+def varied(thing: Thing, rng: np.random.Generator) -> str:
+    """The thing with all its attributes, in one of three orders: "a square that is dotted"."""
     form = rng.integers(4)
     if form == 3:
         article = "an" if thing.colour[0] in "aeiou" else "a"

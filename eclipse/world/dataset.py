@@ -17,12 +17,12 @@ from tqdm import tqdm
 from eclipse.config.params import DataParams, WorldParams
 from eclipse.data.images import encode_png
 from eclipse.data.manifest import Manifest, Split, params_digest
+from eclipse.data.masks import box, encode_mask
 from eclipse.data.records import SPLITS, TRAIN, Record
 from eclipse.data.shards import ShardWriter
 from eclipse.errors import DataError
 from eclipse.files import atomic_folder
 from eclipse.world.captions import caption
-from eclipse.world.masks import box, encode_mask
 from eclipse.world.render import Picture, render
 from eclipse.world.scene import Mix, Scene, random_scene
 

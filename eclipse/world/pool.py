@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from eclipse.data.control import canny
+from eclipse.data.crops import crop_on_white
 from eclipse.world.captions import caption, edge_caption
-from eclipse.world.render import SIZE, crop_on_white, render
+from eclipse.world.render import SIZE, render
 from eclipse.world.scene import DEFAULT_MIX, Mix, Scene, random_scene, twin
 
 KINDS = ("scene", "edges", "crop")
@@ -87,16 +88,10 @@ def _twin_until(scene: Scene, rng: np.random.Generator, accept: Callable[[Scene]
     return candidate
 
 
-def canny(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Upstream's control picture: ``cv2.Canny(grey, 100, 200)`` as RGB, uint8 (H, W, 3)."""
-    edges = cv2.Canny(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 100, 200)
-    return np.repeat(edges[..., None], 3, axis=2)
-
-
 def _picture(scene: Scene, kind: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     picture = render(scene, rng)
     if kind == "edges":
         return canny(picture.image)
     if kind == "crop":
-        return crop_on_white(picture.image, picture.masks[0], margin=int(rng.integers(1, 8)))
+        return crop_on_white(picture.image, picture.masks[0], size=SIZE, margin=int(rng.integers(1, 8)))
     return picture.image

@@ -59,19 +59,6 @@ def render(scene: Scene, rng: np.random.Generator) -> Picture:
     return Picture(np.rint(canvas).astype(np.uint8), tuple(masks), tuple(things))
 
 
-def crop_on_white(image: NDArray[np.uint8], mask: NDArray[np.uint8], *, margin: int = 3) -> NDArray[np.uint8]:
-    """The masked object alone on white, cropped square with ``margin`` pixels and scaled back to 64 × 64 (nearest)."""
-    rows, cols = np.nonzero(mask)
-    cy, cx = (rows.min() + rows.max() + 1) / 2, (cols.min() + cols.max() + 1) / 2
-    half = max(np.ptp(rows), np.ptp(cols)) / 2 + margin
-    alone = np.where(mask[..., None] > 0, image, np.uint8(255))
-    at = np.linspace(-half, half, SIZE)
-    y, x = np.rint(cy + at - 0.5).astype(int), np.rint(cx + at - 0.5).astype(int)
-    inside = ((y >= 0) & (y < SIZE))[:, None] & ((x >= 0) & (x < SIZE))[None, :]
-    picked = alone[np.clip(y, 0, SIZE - 1)][:, np.clip(x, 0, SIZE - 1)]
-    return np.where(inside[..., None], picked, np.uint8(255))
-
-
 def _draw(
     canvas: NDArray[np.float32], thing: Thing, centre: NDArray[np.float64], half: float, rng: np.random.Generator
 ) -> NDArray[np.uint8]:

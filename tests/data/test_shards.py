@@ -57,6 +57,38 @@ def test_webdataset_library_reads_the_shards(tmp_path):
     assert [json.loads(s["json"])["meta"] for s in samples] == [r.meta for r in RECORDS]
 
 
+ANNOTATED = [
+    Record(r.id, r.caption, r.image, r.meta, {"subject1.png": b"two" * i, "subject0.png": b"one"} if i % 2 else {})
+    for i, r in enumerate(RECORDS)
+]
+
+
+def test_extra_parts_are_read_back_and_follow_the_others_in_order_of_their_names(tmp_path):
+    (shard,) = _write(tmp_path, ANNOTATED, shard_size=9)
+    assert list(read_shard(tmp_path / shard.file)) == ANNOTATED
+    with tarfile.open(tmp_path / shard.file) as tar:
+        second = [name.partition(".")[2] for name in tar.getnames() if name.startswith("0001.")]
+    assert second == ["png", "json", "txt", "subject0.png", "subject1.png"]
+
+
+def test_webdataset_library_reads_extra_parts(tmp_path):
+    (shard,) = _write(tmp_path, ANNOTATED, shard_size=9)
+    samples = list(webdataset.WebDataset([str(tmp_path / shard.file)], shardshuffle=False))
+    assert [s["png"] for s in samples] == [r.image for r in RECORDS]
+    assert [{k: v for k, v in s.items() if k.startswith("subject")} for s in samples] == [r.extras for r in ANNOTATED]
+
+
+def test_records_without_extra_parts_have_the_bytes_that_they_always_had(tmp_path):
+    (shard,) = _write(tmp_path, RECORDS, shard_size=9)
+    assert shard.sha256[:16] == "44281d55707576db"
+
+
+@pytest.mark.parametrize("name", ["png", "json", "subject0", "Subject0.png", "../x.png", "a b.png", "", ".png"])
+def test_names_of_extra_parts_that_would_be_taken_for_something_else_are_refused(tmp_path, name):
+    with pytest.raises(DataError, match="record 7: extra part"):
+        _write(tmp_path, [Record("7", "a", b"x", {}, {name: b"y"})])
+
+
 @pytest.mark.parametrize("ids", [["b", "a"], ["a", "a"], ["a.b"], ["a/b"], [""]])
 def test_ids_that_readers_could_not_rely_on_are_refused(tmp_path, ids):
     with pytest.raises(DataError, match="record id"):

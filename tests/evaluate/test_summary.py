@@ -5,7 +5,7 @@ import pytest
 
 from eclipse.errors import DataError
 from eclipse.evaluate.bootstrap import estimate
-from eclipse.evaluate.summary import collect, format_table
+from eclipse.evaluate.summary import collect, format_table, has_edges, lam, order, takes_subjects
 from eclipse.files import write_json
 
 RNG = np.random.default_rng(0)
@@ -43,6 +43,15 @@ def test_seeds_are_averaged_and_points_come_in_table_order(tmp_path):
     assert rows[3].value("test_seen", "composition") == pytest.approx(0.3)
     assert rows[3].value("test_seen", "cosine") == pytest.approx(0.6)
     assert rows[3].value("test_held_out", "cosine") is None
+
+
+def test_lambda_eclipse_stands_behind_eclipse_by_lambda_then_edges():
+    points = ["lambda-0.2-edges", "eclipse-0.5", "lambda-0.5", "truth", "lambda-0.2", "lambda-0", "eclipse-0.2"]
+    ordered = ["truth", "eclipse-0.2", "eclipse-0.5", "lambda-0", "lambda-0.2", "lambda-0.2-edges", "lambda-0.5"]
+    assert sorted(points, key=order) == ordered
+    assert [lam(point) for point in ordered] == [None, 0.2, 0.5, 0.0, 0.2, 0.2, 0.5]
+    assert [takes_subjects(point) for point in ordered] == [False] * 3 + [True] * 4
+    assert [has_edges(point) for point in ordered] == [False] * 5 + [True, False]
 
 
 def test_prompts_are_resampled_with_their_seed_means(tmp_path):

@@ -190,3 +190,19 @@ def test_configuration_that_priors_cannot_use_is_refused(resnet_folder, change, 
 def test_images_of_another_type_are_refused(resnet_folder):
     with pytest.raises(DataError, match="uint8"):
         FrozenClip.load(resnet_folder).encode_image(np.zeros((1, 64, 64, 3), np.float32))
+
+
+def test_span_of_a_noun_points_into_the_tokens(resnet_folder):
+    clip = FrozenClip.load(resnet_folder)
+    caption = "A wristwatch, beside 2 &amp; 3 Wristwatches"
+    tokens = clip.tokenize([caption])[0]
+    for noun in ("wristwatch", "Wristwatches"):
+        first = caption.index(noun)
+        start, length = clip.token_span(caption, (first, first + len(noun)))
+        assert length == 2
+        assert tokens[start : start + length].tolist() == clip.tokenize([noun])[0, 1:3].tolist()
+    assert clip.token_span(caption, (2, 12)) == (2, 2)
+    long = "red " * 74 + "star"
+    assert clip.token_span(long, (296, 300)) == (75, 1), "the last place before EOS"
+    with pytest.raises(DataError, match="'star' lies beyond the context of 77 tokens"):
+        clip.token_span(f"red {long}", (300, 304))

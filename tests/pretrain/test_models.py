@@ -12,7 +12,7 @@ from eclipse.pretrain.clip import build_clip, encode_images, encode_text_short, 
 from eclipse.pretrain.decoder import CONDITION_DROP, build_unet, save_decoder, train_decoder
 from eclipse.pretrain.fit import FitSettings
 from eclipse.pretrain.pairs import RecordPairs
-from eclipse.world.pool import canny, make_pool
+from eclipse.world.pool import make_pool
 
 CLIP = {
     "embed_dim": 16,
@@ -75,11 +75,6 @@ def test_edge_captions_name_no_colour(pool):
     for i, kind in enumerate(pool.kinds):
         if kind == "edges":
             assert not any(t.colour in pool.caption(i, rng) for t in pool.scenes[i].things)
-
-
-def test_canny_is_black_and_white_in_three_equal_channels(pool):
-    edges = canny(pool.images[pool.kinds.index("scene")])
-    assert set(np.unique(edges)) == {0, 255} and (edges[..., 0] == edges[..., 2]).all()
 
 
 def test_shift_stays_in_reach():

@@ -2,11 +2,14 @@ import pytest
 
 from eclipse.errors import DataError
 from eclipse.evaluate.summary import collect
-from eclipse.report.results import differences, heading, label, present, read_prompts
+from eclipse.report.results import differences, heading, label, present, read_prompts, short_label
 
 
 def test_labels_and_headings_are_words_for_people():
     assert label("eclipse-0.20") == "ECLIPSE, λ = 0.2" and label("projection") == "Projection (λ = 0)"
+    assert label("lambda-0.2") == "λ-ECLIPSE, λ = 0.2" and label("lambda-0") == "λ-ECLIPSE, λ = 0"
+    assert label("lambda-0.2-edges") == "λ-ECLIPSE, λ = 0.2, edges"
+    assert [short_label(p) for p in ("eclipse-0.2", "lambda-0.2-edges")] == ["λ = 0.2", "λ-ECLIPSE 0.2, edges"]
     assert heading("r1").text == "R@1" and heading("new_one").text == "new one" and heading("fid").lower
 
 

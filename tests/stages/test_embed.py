@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,15 @@ import pytest
 import torch
 from open_clip.model import CLIP
 from PIL import Image
+from safetensors.torch import load_file
 
 from eclipse.config import load_params
+from eclipse.data.control import canny
 from eclipse.data.manifest import Manifest, Split
+from eclipse.data.masks import encode_mask
 from eclipse.data.records import Record
 from eclipse.data.shards import ShardWriter
+from eclipse.data.subjects import Subject, subjects_of, with_subjects
 from eclipse.embeddings.header import store_hash
 from eclipse.embeddings.store import Store
 from eclipse.embeddings.writer import StoreWriter
@@ -227,3 +233,145 @@ def test_states_that_int8_cannot_hold_are_refused_and_fp16_takes_them(inputs, tm
         embed(tmp_path, inputs)
     embed(tmp_path, inputs, "store.tokens=fp16")
     assert Store.open(tmp_path / "store", "train").header.max_error < 1e-3
+
+
+def png(rng, width, height):
+    content = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(content, "PNG")
+    return content.getvalue()
+
+
+def annotated(split, count):
+    """Records with one to three subjects of several sizes; the nouns are words of the caption, also twice the same."""
+    rng = np.random.default_rng([7, len(split)])
+    mask = encode_mask(np.eye(32, dtype=np.uint8))
+    for record in records(split, count):
+        caption = f"{record.caption}, wristwatches on a background"
+        words = [m.span() for m in re.finditer(r"\w+", caption)]
+        others = len(words) - 4
+        picked = sorted(rng.choice(others, min(2, others), replace=False).tolist())[: rng.integers(3)]
+        found = []
+        for a, b in [words[i] for i in [*picked, others]]:
+            found.append((Subject(caption[a:b], (a, b), (0, 0, 32, 32), mask), png(rng, *rng.choice([20, 32], 2))))
+        yield with_subjects(record, caption, found)
+
+
+@pytest.fixture(scope="module")
+def subject_inputs(inputs, tmp_path_factory):
+    splits = {"train": annotated("train", 25), "val_seen": annotated("val_seen", 4), "test_seen": []}
+    return {**inputs, "dataset": write_dataset(tmp_path_factory.mktemp("annotated") / "dataset", splits)}
+
+
+@pytest.fixture(scope="module")
+def subject_store(subject_inputs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("subjects")
+    return folder / "store", embed(folder, subject_inputs)
+
+
+def test_subjects_and_edges_are_embedded_beside_their_words(subject_inputs, subject_store):
+    folder, summary = subject_store
+    clip = FrozenClip.load(subject_inputs["frozen"] / "clip")
+    store = Store.open(folder, "train")
+    store.verify()
+    torch.testing.assert_close(store.nothing, clip.encode_nothing()[0])
+    originals = list(annotated("train", 25))
+    number = 0
+    batch = store.gather(np.arange(25))
+    for i, record in enumerate(originals):
+        tokens = clip.tokenize([record.caption])[0]
+        for subject, picture in subjects_of(record):
+            image = np.array(Image.open(io.BytesIO(picture)))
+            found = batch.subjects
+            torch.testing.assert_close(found.embeds[number], clip.encode_image(image[None])[0], atol=5e-3, rtol=2e-3)
+            assert found.owner[number] == i
+            noun = clip.tokenize([subject.word])[0]
+            own = tokens[found.start[number] : found.start[number] + found.length[number]]
+            assert own.tolist() == noun[1 : noun.argmax()].tolist()
+            number += 1
+    assert number == len(batch.subjects)
+    edges = np.stack([canny(np.asarray(Image.open(io.BytesIO(r.image)))) for r in originals])
+    torch.testing.assert_close(batch.control_embeds, clip.encode_image(edges), atol=5e-3, rtol=2e-3)
+    counts = np.bincount([len(subjects_of(r)) for r in originals], minlength=4)
+    assert summary["splits"]["train"]["subjects"] == {str(n): int(c) for n, c in enumerate(counts) if c}
+    assert len(summary["splits"]["train"]["subjects"]) > 1
+    assert "subjects" not in summary["splits"]["test_seen"]
+
+
+def test_text_of_annotated_records_is_stored_as_without_subjects(subject_inputs, subject_store, tmp_path):
+    bare = [Record(r.id, r.caption, r.image, r.meta) for r in annotated("train", 25)]
+    dataset = write_dataset(tmp_path / "bare", {"train": bare})
+    summary = embed(tmp_path, {**subject_inputs, "dataset": dataset})
+    assert "subjects" not in summary["splits"]["train"]
+    for number in range(3):
+        name = f"train/shard-{number:05d}.safetensors"
+        plain, full = load_file(tmp_path / "store" / name), load_file(subject_store[0] / name)
+        assert set(full) - set(plain) == {"subject_embeds", "subject_offsets", "subject_spans", "control_embeds"}
+        assert all(torch.equal(full[key], plain[key]) for key in plain)
+
+
+def test_killed_embedding_of_subjects_goes_on(subject_inputs, subject_store, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            embed(tmp_path, subject_inputs)
+    embed(tmp_path, subject_inputs)
+    assert tree_digest(tmp_path / "store") == tree_digest(subject_store[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda r: replace(r, extras={}), r"record train-000001: has no subjects, but .* first records have some"),
+        (
+            lambda r: replace(r, extras={"subject0.png": b"?"}),
+            r"train-000001: subject0\.png cannot be decoded",
+        ),
+        (lambda r: replace(r, meta={}), r"train-000001: .*subject"),
+        (lambda r: with_word(r, 1, -1), r"record train-000001: caption '.*': '\w+' cuts '\w+'"),
+    ],
+)
+def test_wrong_annotations_name_their_record(inputs, tmp_path, change, said):
+    content = list(annotated("train", 3))
+    content[1] = change(one_subject(content[1]))
+    dataset = write_dataset(tmp_path / "bad", {"train": content})
+    with pytest.raises(DataError, match=rf"train-00000\.tar: .*{said}"):
+        embed(tmp_path, {**inputs, "dataset": dataset})
+
+
+def one_subject(record):
+    return with_subjects(record, record.caption, subjects_of(record)[-1:])
+
+
+def with_word(record, skip_front, skip_back):
+    """``record`` with its subject's span cut short by characters."""
+    (subject, picture), *_ = subjects_of(record)
+    a, b = subject.span[0] + skip_front, subject.span[1] + skip_back
+    return with_subjects(record, record.caption, [(replace(subject, word=record.caption[a:b], span=(a, b)), picture)])
+
+
+def test_subjects_that_begin_late_are_refused(inputs, tmp_path):
+    content = [*records("train", 2), *list(annotated("train", 3))[2:]]
+    dataset = write_dataset(tmp_path / "mixed", {"train": content})
+    with pytest.raises(DataError, match=r"train-000002: has subjects, but the dataset's first records have none"):
+        embed(tmp_path, {**inputs, "dataset": dataset})
+
+
+@pytest.mark.parametrize(("call", "what"), [(1, "control_embeds"), (2, "subject_embeds")])
+def test_subject_embedding_that_is_not_finite_names_its_record(inputs, tmp_path, monkeypatch, call, what):
+    content = [one_subject(record) for record in annotated("train", 3)]
+    same = subjects_of(content[0])[0][1]
+    content = [replace(record, extras={"subject0.png": same}) for record in content]
+    dataset = write_dataset(tmp_path / "data", {"train": content})
+    encode, calls = FrozenClip.encode_image, []
+
+    def broken(self, images):
+        z = encode(self, images)
+        if len(calls) == call:
+            z[1, 5] = float("nan")
+        calls.append(len(images))
+        return z
+
+    monkeypatch.setattr(FrozenClip, "encode_image", broken)
+    with pytest.raises(StoreError, match=f"train-000001: {what} hold NaN"):
+        embed(tmp_path, {**inputs, "dataset": dataset})
+    assert calls == [3, 3, 3], "pictures, edges, subjects of one size together"

@@ -9,16 +9,22 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from eclipse.errors import ConfigError, DataError, StoreError, TrainingError
-from eclipse.models.checkpoint import load_prior, prior_hash
+from eclipse.errors import CheckpointError, ConfigError, DataError, StoreError, TrainingError
+from eclipse.models.checkpoint import load_prior, prior_hash, save_prior
+from eclipse.models.prior import EclipsePrior
 from eclipse.stages import train
 from eclipse.train.loop import Trainer
-from tests.train.tiny import RECORDS, WIDTH, embedded, params, write_store
+from tests.train.tiny import RECORDS, WIDTH, annotated, embedded, params, write_store
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     return write_store(tmp_path_factory.mktemp("store") / "store")
+
+
+@pytest.fixture(scope="module")
+def subjects(tmp_path_factory):
+    return write_store(tmp_path_factory.mktemp("subjects") / "store", annotated(embedded()))
 
 
 def places(folder, **changes):
@@ -127,3 +133,67 @@ def test_prior_takes_its_widths_from_the_store(tmp_path):
     train.run(params(steps=1), store=folder, **places(tmp_path))
     config = load_prior(tmp_path / "prior").config
     assert (config.embedding_dim, config.state_dim) == (24, 24) != (WIDTH, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("point", "kind"),
+    [("lambda-0.2", "lambda-eclipse"), ("lambda-0.2-edges", "lambda-eclipse"), ("eclipse-0.2", "eclipse")],
+)
+def test_a_store_with_subjects_trains_lambda_eclipse_and_its_text_only_baseline(tmp_path, subjects, point, kind):
+    summary = train.run(params(subject_steps=3), store=subjects, **places(tmp_path, point=point))
+    prior = load_prior(tmp_path / "prior", kind=kind)
+    lineage = json.loads((tmp_path / "prior" / "training.json").read_text())
+    assert (lineage["method"], lineage["lam"]) == (point.partition("-")[0], 0.2)
+    assert summary["steps"] == lineage["train_params"]["steps"] == 3
+    assert lineage["train_params"].get("control_drop") == (0.01 if point.endswith("edges") else None)
+    if kind == "eclipse":
+        assert {"additional_embeddings", "control", "interleaving"}.isdisjoint(lineage)
+        return
+    assert lineage["additional_embeddings"] == prior.config.additional_embeddings == 4
+    assert lineage["control"] == ("edges of the picture" if point.endswith("edges") else "zero-pixel image")
+    assert "token spans" in lineage["interleaving"]
+
+
+def test_text_alone_trains_the_same_prior_on_both_stores(tmp_path, store, subjects):
+    weights = []
+    for name, folder in (("plain", store), ("subjects", subjects)):
+        train.run(params(), store=folder, **places(tmp_path / name))
+        weights.append(load_prior(tmp_path / name / "prior").state_dict())
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_subjects_and_edges_change_the_prior(tmp_path, subjects):
+    hashes = set()
+    for drop in (0.0, 1.0):
+        for point in ("lambda-0.2", "lambda-0.2-edges"):
+            out = tmp_path / f"{point}-{drop}"
+            train.run(params(steps=1, control_drop=drop), store=subjects, **places(out, point=point))
+            hashes.add(prior_hash(out / "prior"))
+    assert len(hashes) == 3  # without edges, their drop rate is no part of the training
+
+
+def test_lambda_eclipse_without_subjects_is_refused(tmp_path, store):
+    with pytest.raises(StoreError, match=r"store: has no subjects, which lambda-0.2 .* stages annotate and embed"):
+        train.run(params(), store=store, **places(tmp_path, point="lambda-0.2"))
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_warm_start_begins_with_the_given_weights_and_is_recorded(tmp_path, store, subjects):
+    train.run(params(), store=store, **places(tmp_path / "first"))
+    first = tmp_path / "first" / "prior"
+    kept = params(steps=1, lr=1e-12, weight_decay=0.0)
+    where = places(tmp_path / "second", point="lambda-0.2", warm_start=first)
+    train.run(kept, store=subjects, **where)
+    weights = load_prior(where["out"]).state_dict()
+    assert torch.allclose(weights["proj_in.weight"], load_prior(first).state_dict()["proj_in.weight"], atol=1e-9)
+    assert weights["embedding_control.weight"].abs().max() < 1e-9
+    assert json.loads((where["out"] / "training.json").read_text())["warm_start"] == prior_hash(first)
+
+
+def test_a_warm_start_that_cannot_be_is_refused(tmp_path, store):
+    with pytest.raises(ConfigError, match="warm_start: the diffusion baseline"):
+        train.run(params(), store=store, **places(tmp_path, point="diffusion", warm_start=tmp_path))
+    size = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8}
+    save_prior(EclipsePrior(WIDTH, **size), tmp_path / "other", {"encoder_hash": "x" * 64})
+    with pytest.raises(CheckpointError, match="another encoder"):
+        train.run(params(), store=store, **places(tmp_path, warm_start=tmp_path / "other"))

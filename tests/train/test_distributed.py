@@ -9,46 +9,48 @@ from pathlib import Path
 import pytest
 import torch
 
-from eclipse.embeddings.loader import BatchOrder
 from eclipse.errors import ConfigError
 from eclipse.train.distributed import World, join_world
-from eclipse.train.loop import Plan, Trainer
-from tests.train.tiny import ALONE, RECORDS, Memory, embedded, fit, objective, settings, tiny_prior
+from eclipse.train.loop import Plan
+from tests.train.tiny import ALONE, METHODS, fit, gradients, settings
 
 CPU = torch.device("cpu")
-PLAN = Plan(settings(ema=0.5, micro_batch=3), objective(1.0), 0)
-
-
-def gradients(world: World) -> dict[str, torch.Tensor]:
-    source = Memory(embedded(), torch.float64)
-    trainer = Trainer(tiny_prior().double(), source, BatchOrder(RECORDS, 8, 0), PLAN, world)
-    trainer._backward(trainer._load(0))
-    return {name: p.grad for name, p in trainer.state.prior.named_parameters() if p.grad is not None}
+PLANS = {name: Plan(settings(ema=0.5, micro_batch=3), method, 0) for name, method in METHODS.items()}
 
 
 def main(folder: Path) -> None:
     """What each of the two processes runs."""
     torch.set_num_threads(1)
     with join_world(CPU) as world:
-        first = gradients(world)
-        state = fit(PLAN, world, torch.float64)
+        for name, plan in PLANS.items():
+            first = gradients(plan, world)
+            state = fit(plan, world, torch.float64)
+            if world.writes:
+                made = {"gradients": first, "prior": state.prior.state_dict(), "rows": state.rows}
+                torch.save(made, folder / f"{name}.pt")
         assert world.any(world.rank == 1) and not world.any(False)
         assert world.agree(5) and not world.agree(world.rank)
-        if world.writes:
-            torch.save({"gradients": first, "prior": state.prior.state_dict(), "rows": state.rows}, folder / "two.pt")
         world.barrier()
 
 
-@pytest.mark.slow
-def test_two_ranks_give_the_gradients_and_the_prior_of_one(tmp_path):
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "tests.train.test_distributed", str(tmp_path)]
+    command += ["-m", "tests.train.test_distributed", str(folder)]
     subprocess.run(command, cwd=Path(__file__).parents[2], check=True, timeout=500)
-    two, one = torch.load(tmp_path / "two.pt", weights_only=True), fit(PLAN, ALONE, torch.float64)
-    for name, gradient in gradients(ALONE).items():
-        assert torch.allclose(two["gradients"][name], gradient, rtol=0, atol=1e-12), name
-    for name, value in one.prior.state_dict().items():
-        assert torch.allclose(two["prior"][name], value, rtol=0, atol=1e-9), name
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PLANS)
+def test_two_ranks_give_the_gradients_and_the_prior_of_one(two_ranks, name: str):
+    plan = PLANS[name]
+    two, one = torch.load(two_ranks / f"{name}.pt", weights_only=True), fit(plan, ALONE, torch.float64)
+    for weight, gradient in gradients(plan).items():
+        assert torch.allclose(two["gradients"][weight], gradient, rtol=0, atol=1e-12), weight
+    for weight, value in one.prior.state_dict().items():
+        assert torch.allclose(two["prior"][weight], value, rtol=0, atol=1e-9), weight
     for mine, theirs in zip(one.rows, two["rows"], strict=True):
         for column in set(mine) - {"seconds"}:
             assert theirs[column] == pytest.approx(mine[column], rel=1e-6, abs=1e-9), column

@@ -2,57 +2,104 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from eclipse.embeddings.batch import Batch
 from eclipse.embeddings.loader import BatchOrder
 from eclipse.errors import ConfigError, DataError, TrainingError
 from eclipse.models.diffusion import build_diffusion, fit_normalisation
 from eclipse.models.packing import pad
+from eclipse.train.diffusion import DiffusionObjective
 from eclipse.train.distributed import World
 from eclipse.train.loop import Plan, Trainer
-from eclipse.train.objective import DiffusionObjective, Terms, draw
-from tests.train.tiny import ALONE, RECORDS, WIDTH, Memory, embedded, fit, objective, settings, tiny_prior
+from eclipse.train.objective import Targets, Terms, draw
+from tests.train.tiny import (
+    ALONE,
+    METHODS,
+    RECORDS,
+    WIDTH,
+    Memory,
+    embedded,
+    fit,
+    gradients,
+    lambda_objective,
+    objective,
+    settings,
+    tiny_prior,
+    trainer,
+    vectors,
+)
 
 GOLDEN = [2.63548, 1.96663, 2.29059, 1.73747, 2.00295, 1.65179, 1.97769, 1.81861, 1.99963, 1.82098]
 GOLDEN += [1.77086, 1.87649, 1.38093, 1.44236, 1.85548, 1.48681, 1.53595, 1.78257, 1.44316, 1.69767]
 
 
-def gradients(micro_batch: int | None, dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:
-    chosen = settings(micro_batch=micro_batch)
-    trainer = Trainer(
-        tiny_prior().to(dtype),
-        Memory(embedded(), dtype),
-        BatchOrder(RECORDS, 8, 0),
-        Plan(chosen, objective(1.0), 0),
-        ALONE,
-    )
-    trainer._backward(trainer._load(0))
-    return {name: p.grad for name, p in trainer.state.prior.named_parameters() if p.grad is not None}
-
-
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("size", [1, 3, 4, 7])
-def test_micro_batches_give_the_whole_batch_gradient(size: int):
-    whole, parts = gradients(None), gradients(size)
+def test_micro_batches_give_the_whole_batch_gradient(size: int, method: str):
+    whole, parts = (gradients(Plan(settings(micro_batch=part), METHODS[method], 0)) for part in (None, size))
     assert whole.keys() == parts.keys()
     for name, gradient in whole.items():
         assert torch.allclose(parts[name], gradient, rtol=1e-10, atol=1e-12), name
 
 
-def test_gradient_is_that_of_the_padded_form():
+def slowly_interleaved(batch: Batch) -> torch.Tensor:
+    """Token by token."""
+    states, ends, subjects = batch.text_states.clone(), batch.lengths.cumsum(0).tolist(), batch.subjects
+    for i in range(len(subjects)):
+        caption = int(subjects.owner[i])
+        first = ends[caption] - int(batch.lengths[caption])
+        for token in range(int(subjects.start[i]), int(subjects.start[i] + subjects.length[i])):
+            states[first + token] = subjects.embeds[i]
+    return states
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_gradient_is_that_of_the_padded_form(method: str):
     """Against diffusers' padded forward pass and torch's own losses, from scratch."""
-    trained = gradients(None)
-    prior, source = tiny_prior().double(), Memory(embedded(), torch.float64)
+    trained = gradients(Plan(settings(), METHODS[method], 0))
+    subjects = method == "lambda"
+    prior, source = tiny_prior(control=subjects).double(), Memory(embedded(), torch.float64, subjects)
     batch = source.gather(BatchOrder(RECORDS, 8, 0).at(0))
-    noise = draw(0, 0, 8, WIDTH, torch.device("cpu")).noise.double()
-    predicted = prior.forward_padded(noise, batch.prompt_embeds, *pad(batch.text_states, batch.lengths))
+    states, control = batch.text_states, None
+    drawn = draw(0, 0, 8, WIDTH, torch.device("cpu"))
+    if subjects:
+        states = slowly_interleaved(batch)
+        dropped = [bool(u < 0.4) for u in drawn.uniform[:, 1]]
+        control = torch.stack([vectors(3) if gone else batch.control_embeds[i] for i, gone in enumerate(dropped)])
+        assert len(batch.subjects) > 4 and not torch.equal(states, batch.text_states) and 0 < sum(dropped) < 8
+    noise = drawn.noise.double()
+    predicted = prior.forward_padded(noise, batch.prompt_embeds, *pad(states, batch.lengths), control)
     cosine = torch.cosine_similarity(predicted[:, None], batch.prompt_embeds[None], dim=-1)
     contrastive = torch.nn.CrossEntropyLoss()(cosine / 0.1, torch.arange(8))
     (torch.nn.MSELoss()(predicted, batch.image_embeds) + contrastive).backward()
-    for name, parameter in prior.named_parameters():
-        if parameter.grad is not None:
-            assert torch.allclose(trained[name], parameter.grad, rtol=1e-8, atol=1e-12), name
+    named = dict(prior.named_parameters())
+    assert trained.keys() == {name for name, parameter in named.items() if parameter.grad is not None}
+    for name, gradient in trained.items():
+        assert torch.allclose(gradient, named[name].grad, rtol=1e-8, atol=1e-12), name
+
+
+def test_without_edges_the_control_is_no_picture_always():
+    never, dropped, seen = (
+        gradients(Plan(settings(), lambda_objective(edges=edges, drop=drop), 0))
+        for edges, drop in ((False, 0.0), (True, 1.0), (True, 0.0))
+    )
+    assert all(torch.equal(never[name], dropped[name]) for name in never)
+    assert not torch.allclose(seen["embedding_control.weight"], dropped["embedding_control.weight"])
+
+
+def test_lambda_eclipse_refuses_data_without_subjects_or_edges():
+    plan = Plan(settings(), lambda_objective(), 0)
+    with pytest.raises(DataError, match="subjects: the batch has none; annotate"):
+        trainer(plan, Memory(embedded())).run()
+    part = replace(Memory(embedded(), subjects=True).gather(np.arange(8)), control_embeds=None)
+    targets = Targets(part.prompt_embeds, torch.arange(8))
+    with pytest.raises(DataError, match="control_embeds: the batch has none"):
+        plan.objective(tiny_prior(control=True), part, targets, draw(0, 0, 8, WIDTH, torch.device("cpu")))
 
 
 def test_same_seed_same_weights_other_seed_others():
@@ -111,23 +158,21 @@ def test_nan_in_the_data_names_step_field_and_record(name: str):
     record = int(BatchOrder(RECORDS, 8, 0).at(3)[5])
     row = int(np.cumsum(data.lengths)[record] - 1) if name == "states" else record
     getattr(data, name)[row, 0] = float("nan")
-    trainer = Trainer(tiny_prior(), Memory(data), BatchOrder(RECORDS, 8, 0), Plan(settings(), objective(), 0), ALONE)
+    made = trainer(Plan(settings(), objective(), 0), Memory(data))
     field = "text_states" if name == "states" else name
     with pytest.raises(TrainingError, match=rf"^step 4: {field} of records {record} \(.*stage embed"):
-        trainer.run()
-    assert trainer.state.step == 3
+        made.run()
+    assert made.state.step == 3
 
 
 def test_diverging_loss_is_refused_before_the_weights_are_touched():
-    trainer = Trainer(
-        tiny_prior(), Memory(embedded()), BatchOrder(RECORDS, 8, 0), Plan(settings(), objective(), 0), ALONE
-    )
+    made = trainer(Plan(settings(), objective(), 0))
     with torch.no_grad():
-        trainer.state.prior.proj_in.weight.fill_(1e38)
-    before = trainer.state.prior.norm_out.weight.clone()
+        made.state.prior.proj_in.weight.fill_(1e38)
+    before = made.state.prior.norm_out.weight.clone()
     with pytest.raises(TrainingError, match="step 1: loss .* lower train.lr"):
-        trainer.run()
-    assert torch.equal(trainer.state.prior.norm_out.weight, before)
+        made.run()
+    assert torch.equal(made.state.prior.norm_out.weight, before)
 
 
 def test_prior_of_other_width_is_refused():

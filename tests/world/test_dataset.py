@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
 
 from eclipse.config.params import DataParams, WorldParams
 from eclipse.data.images import decode_png
 from eclipse.data.manifest import open_split
+from eclipse.data.masks import decode_mask
 from eclipse.data.records import EVALUATION_SPLITS, SPLITS
 from eclipse.errors import DataError
 from eclipse.files import tree_digest
@@ -25,7 +25,6 @@ from eclipse.world.dataset import (
     world_records,
     write_world,
 )
-from eclipse.world.masks import box, decode_mask, encode_mask
 from eclipse.world.scene import COLOURS, SHAPES, Scene, Thing, random_scene
 
 SMALL = DataParams(world=WorldParams(train=60, evaluation=12), shard_size=25)
@@ -163,19 +162,3 @@ def test_asking_for_more_scenes_than_there_are_is_an_error(monkeypatch):
     monkeypatch.setattr("eclipse.world.dataset.split_of", lambda scene: "val_seen" if scene.key() < "above" else "x")
     with pytest.raises(DataError, match="val_seen has no 40 distinct scenes"):
         draw_scenes("val_seen", 40, 0)
-
-
-@settings(deadline=None)
-@given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 1)))
-def test_masks_survive_their_run_lengths(mask):
-    encoded = encode_mask(mask)
-    assert np.array_equal(decode_mask(json.loads(json.dumps(encoded))), mask)
-    assert decode_mask(encoded).dtype == np.uint8
-    if mask.any():
-        x0, y0, x1, y1 = box(mask)
-        assert mask[y0:y1, x0:x1].sum() == mask.sum()
-
-
-def test_damaged_mask_is_refused():
-    with pytest.raises(DataError, match="mask runs add up to 3, not 2 × 2"):
-        decode_mask({"size": [2, 2], "counts": [1, 2]})

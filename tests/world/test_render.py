@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eclipse.world.render import RGB, SIZE, crop_on_white, render
+from eclipse.world.render import RGB, SIZE, render
 from eclipse.world.scene import COLOURS, COUNTS, SHAPES, TEXTURES, Scene, Thing, random_scene
 
 SEEDS = st.integers(0, 2**32)
@@ -95,13 +95,3 @@ def test_pixels_are_those_that_the_shipped_models_were_trained_on():
     for seed in range(12):
         digest.update(_draw(random_scene(np.random.default_rng(seed)), seed).image.tobytes())
     assert digest.hexdigest()[:16] == "775998da4e79a4d3"
-
-
-def test_crop_shows_the_object_alone_on_white():
-    scene = Scene("left_right", (Thing("red", "circle", "solid"), Thing("blue", "heart", "solid")), "black")
-    picture = _draw(scene)
-    crop = crop_on_white(picture.image, picture.masks[0])
-    assert crop.shape == (SIZE, SIZE, 3)
-    assert (crop[:3] == 255).all()
-    assert not ((crop[..., 2] > 150) & (crop[..., 0] < 100)).any()
-    assert ((crop[..., 0] > 180) & (crop[..., 1] < 80)).mean() > 0.3

@@ -1,0 +1,1 @@
+"""A person's own subjects: pictures from a prompt with them, interpolation between prompts, a finetuned decoder."""
