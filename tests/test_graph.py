@@ -33,11 +33,12 @@ flags = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 for name in ("--out", "--metrics"):
     if name in flags:
         path = pathlib.Path(flags[name])
-        folder = path if name == "--out" else path.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "made.json" if name == "--out" else path).write_text('{"x": 1}')
+        whole = name == "--out" and not path.suffix
+        (path if whole else path.parent).mkdir(parents=True, exist_ok=True)
+        for made in [path / "made.json"] if whole else {path, path.with_suffix(".json")}:
+            made.write_text('{"x": 1}')
 for name in sys.argv[2::2]:
-    if name not in ("--out", "--metrics", "--checkpoints", "--point", "--seed"):
+    if name not in ("--out", "--metrics", "--checkpoints", "--point", "--seed", "--steps"):
         assert pathlib.Path(flags[name]).exists(), (name, flags)
 if "--out" in flags and sys.argv[1] == "report":
     (pathlib.Path(flags["--out"]) / "plots").mkdir()
@@ -166,7 +167,7 @@ def copy(tmp_path_factory):
     root = tmp_path_factory.mktemp("graph")
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, root)
-    for name in ("eclipse", "conf"):
+    for name in ("eclipse", "conf", "docs/examples"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     (root / ".dvc").mkdir()
     shutil.copy(ROOT / ".dvc/config", root / ".dvc")
@@ -178,6 +179,10 @@ def copy(tmp_path_factory):
     _run(root, "git", "init", "-q")
     params = yaml.safe_load((root / "params.yaml").read_text())
     params["sweep"] = {"points": ["projection", "eclipse-0.1"], "seeds": [0]}
+    params["annotate"]["by"] = []
+    params["subjects"] |= {"points": [], "results": "metrics/subjects"}
+    (root / "metrics/subjects/evaluate").mkdir(parents=True)
+    (root / "metrics/subjects/evaluate/kept").write_text("git keeps no empty folder")
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     _commit(root)
     return root
@@ -222,6 +227,32 @@ class TestWithDvc:
         params["sweep"]["points"].append("eclipse-0.3")
         (copy / "params.yaml").write_text(yaml.safe_dump(params))
         assert _dvc(copy, "repro", "-q") == ["evaluate@eclipse-0.3", "report", "select", "train@eclipse-0.3"]
+
+    def test_subjects_add_their_half_and_a_new_point_reruns_only_what_is_new(self, copy):
+        _dvc(copy, "repro", "-q")
+        before = (copy / "params.yaml").read_text()
+        params = yaml.safe_load(before)
+        params["annotate"]["by"] = ["world"]
+        params["subjects"] |= {"points": ["eclipse-0.2", "lambda-0.2"], "results": "artifacts/subjects"}
+        (copy / "params.yaml").write_text(yaml.safe_dump(params))
+        each = [
+            f"{stage}@{point}" for stage in ("evaluate-subjects", "train") for point in params["subjects"]["points"]
+        ]
+        references = [f"evaluate-subjects@{point}" for point in ("truth", "subject", "mean")]
+        rest = ["annotate", "embed", "select-subjects", "interpolate", "report"]
+        assert _dvc(copy, "repro", "-q") == sorted(each + references + rest)
+
+        params["subjects"]["points"].append("lambda-0.5-edges")
+        (copy / "params.yaml").write_text(yaml.safe_dump(params))
+        new = [
+            "evaluate-subjects@lambda-0.5-edges",
+            "interpolate",
+            "report",
+            "select-subjects",
+            "train@lambda-0.5-edges",
+        ]
+        assert _dvc(copy, "repro", "-q") in (new, [name for name in new if name != "interpolate"])
+        (copy / "params.yaml").write_text(before)
 
     def test_a_parameter_reruns_only_its_readers(self, copy):
         _dvc(copy, "repro", "-q")

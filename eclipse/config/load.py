@@ -53,7 +53,9 @@ def _override(raw: dict[str, Any], item: str) -> None:
 def _explain(item: Any) -> str:
     where = ".".join(str(part) for part in item["loc"])
     if item["type"] != "extra_forbidden":
-        return f"{where}: {item['msg']} (got {item['input']!r})"
+        said = item["msg"].removeprefix("Value error, ")
+        got = "" if isinstance(item["input"], dict) else f" (got {item['input']!r})"  # a whole section says nothing
+        return f"{where}: {said}{got}" if where else said
     known = _fields_at([str(part) for part in item["loc"][:-1]])
     close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}"

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
@@ -155,7 +156,8 @@ class FrozenClip:
 
     def preprocess(self, images: NDArray[Any] | Tensor) -> Tensor:
         """uint8 [N, H, W, 3] to open_clip's normalised float32 [N, 3, S, S] on :attr:`device`, resized where needed."""
-        x = torch.as_tensor(images)
+        # A decoded PNG may be read-only memory, which torch would warn of.
+        x = torch.as_tensor(images if isinstance(images, Tensor) else np.require(images, requirements="W"))
         if x.ndim != 4 or x.shape[-1] != 3 or x.dtype != torch.uint8:
             raise DataError(f"images: need uint8 [N, H, W, 3], got {x.dtype} {list(x.shape)}")
         x = self._resized(x.to(self.device).permute(0, 3, 1, 2).float())

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, KandinskyV22Pipeline
+from diffusers.utils.logging import disable_progress_bar
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -45,6 +46,7 @@ class Decoder:
         if not (folder / "model_index.json").is_file():
             raise CheckpointError(f"{folder}: no model_index.json here; point to a KandinskyV22Pipeline folder")
         try:
+            disable_progress_bar()  # of loading four small files
             pipeline = KandinskyV22Pipeline.from_pretrained(
                 folder,
                 local_files_only=True,

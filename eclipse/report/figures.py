@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from eclipse.evaluate.bootstrap import Estimate
-from eclipse.evaluate.summary import Row, lam
+from eclipse.evaluate.summary import Row, has_edges, lam, takes_subjects
 from eclipse.report.results import is_reference, measured, short_label
 
 # Okabe and Ito's palette, told apart with every common colour blindness.
@@ -151,17 +151,27 @@ def subject_pareto(rows: Sequence[Row], split: str) -> str:
     with plt.rc_context(_STYLE):
         figure, axis = plt.subplots(figsize=(6.8, 4.6), layout="constrained")
         axis.plot([p[1] for p in path], [p[2] for p in path], color=_LINE, linewidth=1.6, zorder=1)
-        for i, (row, x, y) in enumerate(sorted(known, key=lambda item: item[1].value)):
+        for row, x, y in known:
             colour, marker = _subject_look(row.point)
             bars: dict[str, Any] = {"xerr": _reach(x), "yerr": _reach(y)}
             look: dict[str, Any] = {"color": colour, "markerfacecolor": colour if row.point in efficient else _PAPER}
             axis.errorbar([x.value], [y.value], **bars, fmt=marker, markersize=8, linewidth=1.1, **look)
-            place: dict[str, Any] = {"xytext": (7, -15 if i % 2 else 7), "textcoords": "offset points"}
-            axis.annotate(short_label(row.point), (x.value, y.value), **place, fontsize=9)
+            place: dict[str, Any] = {"xytext": (6, -26 if has_edges(row.point) else 20), "textcoords": "offset points"}
+            axis.annotate(_subject_name(row.point), (x.value, y.value), **place, fontsize=9, color=colour)
+        axis.plot([], [], "o", color=BLUE, label="λ-ECLIPSE")
+        axis.plot([], [], "^", color=VERMILLION, label="λ-ECLIPSE trained with edges")
+        axis.plot([], [], "s", color=GREEN, label="ECLIPSE, text only")
+        axis.legend(loc="lower left", fontsize=9)
         axis.margins(0.14)
         axis.set_xlabel("concept: share of subjects wholly right (right is better)")
         axis.set_ylabel("composition: rest of the caption right (up is better)")
         return _svg(figure, "subject-pareto")
+
+
+def _subject_name(point: str) -> str:
+    if takes_subjects(point):
+        return f"λ {lam(point):g}"
+    return "text only" if lam(point) is not None else short_label(point)
 
 
 def _subject_look(point: str) -> tuple[str, str]:

@@ -61,10 +61,19 @@ METRICS = {  # in the order of the table
 _LABELS = {
     "truth": "ceiling: true z_x",
     "text": "floor: z_y in place of z_x",
+    "subject": "subjects' own embeddings",
+    "mean": "mean of these and text only",
     "projection": "Projection (λ = 0)",
     "diffusion": "Diffusion baseline",
 }
-_SHORT = {"truth": "ceiling", "text": "floor", "projection": "projection", "diffusion": "diffusion"}
+_SHORT = {
+    "truth": "ceiling",
+    "text": "floor",
+    "subject": "subjects alone",
+    "mean": "mean with text only",
+    "projection": "projection",
+    "diffusion": "diffusion",
+}
 
 
 def heading(metric: str) -> Heading:
@@ -78,6 +87,11 @@ def label(point: str) -> str:
     return _LABELS.get(point) or f"{family}, λ = {lam(point):g}{_edges(point)}"
 
 
+def subject_label(point: str) -> str:
+    """The point's name among λ-ECLIPSE's, where ECLIPSE is the baseline that sees no pictures."""
+    return label(point) if takes_subjects(point) or point in _LABELS else f"ECLIPSE, text only, λ = {lam(point):g}"
+
+
 def short_label(point: str) -> str:
     """The point's name inside a plot."""
     family = "λ-ECLIPSE" if takes_subjects(point) else "λ ="
@@ -89,7 +103,7 @@ def _edges(point: str) -> str:
 
 
 def is_reference(row: Row) -> bool:
-    """Whether this is the ceiling or the floor and not a trained prior."""
+    """Whether this is a reference, such as the ceiling or the floor, and not a trained prior."""
     return row.point in REFERENCES
 
 

@@ -16,8 +16,9 @@ from eclipse.data.control import canny
 from eclipse.data.manifest import open_split
 from eclipse.data.records import Record
 from eclipse.data.subjects import subjects_of
+from eclipse.errors import DataError
 from eclipse.evaluate.summary import Row
-from eclipse.report.results import label, read_prompts
+from eclipse.report.results import read_prompts, subject_label
 from eclipse.report.sheets import TRUTH, Cell, Sheet, read_images
 
 COLUMNS = 8
@@ -36,7 +37,7 @@ def make_sheets(rows: Sequence[Row], folder: Path) -> list[tuple[str, Sheet]]:
     count = min(map(len, shown.values()))
     records = list(islice(open_split(folder / "dataset", _SPLIT), count))
     numbers = [len(subjects_of(record)) for record in records]
-    scores = {row.point: _right(folder, row, _SPLIT, count) for row in rows if row.point in shown}
+    scores = {row.point: _right(folder, row, _SPLIT, records) for row in rows if row.point in shown}
     made = []
     for n in sorted(set(numbers)):
         chosen = [i for i, number in enumerate(numbers) if number == n][:COLUMNS]
@@ -55,7 +56,7 @@ def _sheet(
     right: dict[str, list[bool | None]],
 ) -> Sheet:
     truth = (TRUTH, tuple(Cell(_decoded(records[i].image), None) for i in chosen))
-    made = [(label(p), tuple(Cell(kept[i], right[p][i]) for i in chosen)) for p, kept in pictures.items()]
+    made = [(subject_label(p), tuple(Cell(kept[i], right[p][i]) for i in chosen)) for p, kept in pictures.items()]
     ids, captions = tuple(records[i].id for i in chosen), tuple(records[i].caption for i in chosen)
     return Sheet(name, ids, captions, (*above, truth, *made))
 
@@ -82,11 +83,13 @@ def _edge_sheet(
     row = with_edges[0]
     kept = _pictures(folder, row, _EDGES)
     chosen = list(range(min(COLUMNS, len(kept), len(records))))
+    if not chosen:
+        return None
     control = ("edges", tuple(Cell(canny(_decoded(records[i].image)), None) for i in chosen))
     both = {row.point: shown[row.point]}
     sheet = _sheet("edges", records, chosen, [control], both, scores)
-    right = _right(folder, row, _EDGES, len(kept))
-    given = (f"{label(row.point)}, given here", tuple(Cell(kept[i], right[i]) for i in chosen))
+    right = _right(folder, row, _EDGES, records[: len(kept)])
+    given = (f"{subject_label(row.point)} given", tuple(Cell(kept[i], right[i]) for i in chosen))
     return Sheet(sheet.name, sheet.ids, sheet.captions, (*sheet.rows, given))
 
 
@@ -94,10 +97,14 @@ def _pictures(folder: Path, row: Row, group: str) -> NDArray[np.uint8]:
     return read_images(folder / "evaluate", row.point, row.seeds[0], group.replace(":", "_"))
 
 
-def _right(folder: Path, row: Row, group: str, count: int) -> list[bool | None]:
+def _right(folder: Path, row: Row, group: str, records: Sequence[Record]) -> list[bool | None]:
+    """The verdict on each of the group's first prompts, which must be ``records``."""
     table: dict[str, list[Any]] = read_prompts(folder / "evaluate", row.point, row.seeds[0], group)
-    judged = table.get("both", [np.nan] * count)
-    return [None if np.isnan(value) else bool(value == 1) for value in judged[:count]]
+    if table["id"][: len(records)] != [record.id for record in records]:
+        where = f"{folder}/evaluate/{row.point}-*"
+        raise DataError(f"{where}: other prompts of {group} than the dataset; evaluate the point again")
+    judged = table.get("both", [np.nan] * len(records))[: len(records)]
+    return [None if np.isnan(value) else bool(value == 1) for value in judged]
 
 
 def _decoded(content: bytes) -> NDArray[np.uint8]:

@@ -70,7 +70,7 @@ def _table(
     best = {(group, name): results.best(rows, group, name) for group, name, _ in known}
     lines = [
         {
-            "label": results.label(row.point),
+            "label": results.subject_label(row.point),
             "reference": is_reference(row),
             "selected": row.point == selected,
             "cells": [results.cell(measured(row, group, name), name, best[group, name]) for group, name, _ in known],
@@ -82,8 +82,10 @@ def _table(
 
 
 def _by_count(rows: Sequence[Row], selected: str) -> dict[str, Any]:
-    columns = [(f"{SPLIT}:{n}", name) for n in (1, 2, 3) for name in ("concept", "rest")]
-    words = [f"{n} subject{'s' if n > 1 else ''}, " for n in (1, 2, 3) for _ in range(2)]
+    tails = {group.removeprefix(f"{SPLIT}:") for row in rows for group in row.splits}
+    numbers = sorted(int(tail) for tail in tails if tail.isdigit())
+    columns = [(f"{SPLIT}:{n}", name) for n in numbers for name in ("concept", "rest")]
+    words = [f"{n} subject{'s' if n > 1 else ''}, " for n in numbers for _ in range(2)]
     return _table(rows, columns, selected, words)
 
 
@@ -106,7 +108,7 @@ def _ablation(rows: Sequence[Row]) -> list[dict[str, Any]]:
             results.cell(measured(row, group, name), name, None) if row else None
             for name in ("ccd_concept", "ccd_composition")
         ]
-        lines.append({"label": results.label(point), "cells": [*here, *(f"{value:+.3f}" for value in paper)]})
+        lines.append({"label": results.subject_label(point), "cells": [*here, *(f"{value:+.3f}" for value in paper)]})
     return lines
 
 

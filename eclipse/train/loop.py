@@ -101,14 +101,9 @@ class Trainer:
         """
         settings, state = self.plan.settings, self.state
         steps = range(state.step, settings.steps)
-        bar = tqdm(
-            steps,
-            initial=state.step,
-            total=settings.steps,
-            desc="train",
-            mininterval=2.0,
-            disable=not self.world.writes,
-        )
+        # An explicit disable=False would outvote TQDM_DISABLE, which is how --quiet reaches all bars.
+        hidden: dict[str, Any] = {} if self.world.writes else {"disable": True}
+        bar = tqdm(steps, initial=state.step, total=settings.steps, desc="train", mininterval=2.0, **hidden)
         with _deterministic(self.world.device), stop_on_sigterm() as stop, bar:
             started = time.perf_counter() - state.seconds
             for step in bar:

@@ -85,3 +85,60 @@ def test_sweep_points_are_checked(raw, points):
 def test_parameters_do_not_change(raw):
     with pytest.raises(ValueError, match="frozen"):
         parse_params(raw).train.steps = 3
+
+
+@pytest.mark.parametrize("section", ["sweep", "subjects"])
+def test_names_are_every_point_with_every_seed(raw, section):
+    raw[section] |= {"points": ["eclipse-0.2", "eclipse-0.5"], "seeds": [0, 3]}
+    names = ("eclipse-0.2-0", "eclipse-0.2-3", "eclipse-0.5-0", "eclipse-0.5-3")
+    assert getattr(parse_params(raw), section).names == names
+    raw["subjects"]["points"] = []
+    assert parse_params(raw).subjects.names == ()
+
+
+@pytest.mark.parametrize("point", ["lambda-0", "lambda-0.25", "lambda-1.0-edges", "eclipse-0.7"])
+def test_points_with_subjects(raw, point):
+    raw["subjects"] |= {"points": [point], "text_only": point}
+    assert parse_params(raw).subjects.points == (point,)
+
+
+@pytest.mark.parametrize(
+    "point", ["projection", "diffusion", "lambda", "lambda-x", "lambda-0.2-edge", "eclipse-0.2-edges"]
+)
+def test_other_points_with_subjects_are_refused_by_name(raw, point):
+    raw["subjects"]["points"] = ["eclipse-0.2", point]
+    with pytest.raises(ConfigError, match=rf"subjects: '{point}' is no point; write lambda-λ"):
+        parse_params(raw)
+
+
+def test_points_with_subjects_are_distinct_and_hold_the_text_only_baseline(raw):
+    raw["subjects"]["points"] = ["eclipse-0.2", "lambda-0", "lambda-0"]
+    with pytest.raises(ConfigError, match="subjects: a point is listed twice"):
+        parse_params(raw)
+    raw["subjects"]["points"] = ["lambda-0"]
+    with pytest.raises(ConfigError, match=r"subjects: text_only: 'eclipse-0\.2' is not among points; add it"):
+        parse_params(raw)
+    raw["subjects"]["points"] = []
+    assert parse_params(raw).subjects.text_only == "eclipse-0.2"
+
+
+def test_points_with_subjects_need_somebody_who_annotates(raw):
+    raw["annotate"]["by"] = []
+    with pytest.raises(ConfigError, match=r"params: subjects\.points need subjects: say in annotate\.by") as error:
+        parse_params(raw)
+    assert len(str(error.value)) < 200  # not the whole file
+    raw["subjects"]["points"] = []
+    assert parse_params(raw).annotate.by == ()
+
+
+@pytest.mark.parametrize("by", [["nobody"], ["world", "models"]])
+def test_annotators_are_known_and_one_at_most(raw, by):
+    raw["annotate"]["by"] = by
+    with pytest.raises(ConfigError, match=r"annotate\.by"):
+        parse_params(raw)
+
+
+def test_a_value_out_of_bounds_is_told_with_what_was_given(raw):
+    raw["train"]["subject_batch_size"] = 1
+    with pytest.raises(ConfigError, match=r"train\.subject_batch_size: .*greater than or equal to 2 \(got 1\)"):
+        parse_params(raw)

@@ -57,6 +57,7 @@ def test_a_groups_interval_resamples_its_own_prompts_with_their_seed_means(tmp_p
 def test_points_come_in_table_order_and_files_of_others_are_left_out(tmp_path):
     for point in (*POINTS, "lambda-0.9"):
         write(tmp_path, point, 0, {"concept": np.full(len(SPLIT), 0.5)})
+    (tmp_path / "m" / "lambda-0.2-1.json").write_text("{ cut off, and of another sweep")
     rows = collect_subjects(tmp_path / "m", names=[f"{p}-0" for p in POINTS if "-" in p])
     assert [row.point for row in rows] == [
         "truth", "subject", "mean", "eclipse-0.2", "lambda-0.2", "lambda-0.2-edges", "lambda-0.5",

@@ -101,3 +101,22 @@ def test_missing_details_are_named(tmp_path):
     write(tmp_path / "m", "projection", 0, {"test_seen": {"cosine": [0.5]}})
     with pytest.raises(DataError, match="per_prompt.parquet"):
         collect(tmp_path / "m", tmp_path / "d")
+
+
+def test_files_that_are_not_named_are_not_even_read_but_references_always_are(tmp_path):
+    scores = {"test_seen": {"cosine": [0.5, 0.7]}}
+    for point in ("truth", "text", "subject", "mean", "diffusion", "eclipse-0.2"):
+        write(tmp_path, point, 0, scores)
+    write(tmp_path, "eclipse-0.2", 1, {"test_seen": {"cosine": [0.1, 0.1]}})
+    (tmp_path / "diffusion-1.json").write_text("{ cut off")
+    rows = collect(tmp_path, names=["diffusion-0", "eclipse-0.2-0", "eclipse-0.5-0"], count=100)
+    assert {row.point: row.seeds for row in rows} == dict.fromkeys(
+        ["truth", "text", "subject", "mean", "diffusion", "eclipse-0.2"], (0,)
+    )
+    assert rows[-1].value("test_seen", "cosine") == pytest.approx(0.6)
+    both = collect(tmp_path, names=["eclipse-0.2-0", "eclipse-0.2-1"], count=100)
+    assert (both[-1].point, both[-1].seeds) == ("eclipse-0.2", (0, 1)) and "diffusion" not in {r.point for r in both}
+    with pytest.raises(DataError, match=r"diffusion-1\.json: not valid JSON"):
+        collect(tmp_path, names=["diffusion-0", "diffusion-1"])
+    with pytest.raises(DataError, match=r"diffusion-1\.json: not valid JSON"):
+        collect(tmp_path)

@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 import pytest
 
 import made_sweep
+from eclipse.config import load_params
 from eclipse.errors import DataError
 from eclipse.report.build import headline
 from eclipse.stages import report
@@ -76,3 +77,16 @@ def test_a_missing_selection_names_the_file_and_leaves_nothing(params, paths, tm
 
 def test_headline_falls_back_to_what_was_measured():
     assert headline([], "composition") == "cosine"
+
+
+def test_files_of_another_sweep_are_ignored_even_if_damaged(tmp_path):
+    points = ("truth", "projection", "diffusion")
+    paths = made_sweep.make_sweep(tmp_path, prompts=4, kept=0, seeds=(0, 1), points=points)
+    for name in ("diffusion-1", "projection-1"):
+        (paths["evaluations"] / f"{name}.json").write_text("{ cut off")
+    settings = ["evaluate.bootstrap=100", "sweep.seeds=[0]", "sweep.points=[projection,diffusion]"]
+    params = load_params(made_sweep.ROOT / "params.yaml", settings)
+    assert set(report.run(params, **paths, out=tmp_path / "out")["test"]) == set(points)
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "<summary>diffusion-0</summary>" in text and "diffusion-1" not in text and "×2" not in text
+    assert "diffusion,1," not in (tmp_path / "out" / "plots" / "curves.csv").read_text()

@@ -3,7 +3,7 @@ import pytest
 
 from eclipse.errors import DataError
 from eclipse.evaluate.summary import collect
-from eclipse.report.sheets import TRUTH, draw_sheet, make_sheet, read_images, true_pictures
+from eclipse.report.sheets import TRUTH, Cell, Sheet, draw_sheet, make_sheet, page_cells, read_images, true_pictures
 
 
 def test_rows_are_truth_then_table_order_and_columns_the_same_prompts(paths):
@@ -30,3 +30,14 @@ def test_foreign_pictures_and_ids_are_refused(paths, tmp_path):
         read_images(tmp_path, "text", 0, "test_seen")
     with pytest.raises(DataError, match="lacks elsewhere"):
         true_pictures(paths["dataset"], "test_seen", ["elsewhere"])
+
+
+def test_the_page_gets_pictures_with_verdicts_and_none_where_none_was_decoded():
+    picture = np.zeros((4, 4, 3), np.uint8)
+    rows = ((TRUTH, (Cell(picture, None), Cell(picture, None))), ("floor", (Cell(picture, False), Cell(None, True))))
+    found = page_cells(Sheet("test_seen", ("a", "b"), ("one", "two"), rows), "Seen captions")
+    assert (found["title"], found["captions"]) == ("Seen captions", ("one", "two"))
+    assert [row["name"] for row in found["rows"]] == [TRUTH, "floor"]
+    first, second = found["rows"][1]["cells"]
+    assert first["right"] is False and first["uri"].startswith("data:image/png;base64,")
+    assert second == {"uri": None, "right": True}

@@ -178,3 +178,23 @@ def test_a_store_of_another_encoder_is_refused(made, tmp_path):
     (tmp_path / "decoder").symlink_to(made / "frozen" / "decoder")
     with pytest.raises(StoreError, match="another encoder"):
         run(made, "truth", to=tmp_path, frozen=tmp_path)
+
+
+def test_seen_validation_is_not_decoded_where_something_is_held_out(made, found, tmp_path, monkeypatch):
+    monkeypatch.setitem(COUNT, "val_held_out", 3)
+    data, store = tmp_path / "data", tmp_path / "store"
+    data.mkdir()
+    write_dataset(data)
+    embed.run(params(), dataset=data, frozen=made / "frozen", out=store, metrics=tmp_path / "s.json")
+    splits = run(made, "projection", to=tmp_path, store=store, dataset=data)["splits"]
+    assert set(splits["val_seen"]) == {"cosine", "text_cosine", "r1", "r5", "r1_all", "r5_all", "manifold"}
+    before = found["projection"]["splits"]["val_seen"]["cosine"]
+    assert splits["val_seen"]["cosine"] == pytest.approx(before)
+    for split in ("val_held_out", "test_seen", "test_held_out"):
+        assert {"composition", "clip_score", "fid"} <= set(splits[split])
+        images = np.load(tmp_path / "projection-0" / "images" / f"{split}.npy")
+        assert len(images) == splits[split]["clip_score"]["n"] == min(4, COUNT[split])
+    assert len(np.load(tmp_path / "projection-0" / "images" / "val_seen.npy")) == 0
+    table = pq.read_table(tmp_path / "projection-0" / "per_prompt.parquet").to_pydict()
+    seen = [score for score, split in zip(table["composition"], table["split"], strict=True) if split == "val_seen"]
+    assert len(seen) == COUNT["val_seen"] and np.isnan(seen).all()

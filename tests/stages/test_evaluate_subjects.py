@@ -1,70 +1,17 @@
 import numpy as np
-import open_clip
 import pyarrow.parquet as pq
 import pytest
-import torch
-from made_decoder import make_decoder
+from made_subjects import COUNT, make_data, make_frozen, tiny_params, write_dataset
 
-from eclipse.config.load import parse_params
-from eclipse.data.images import encode_png
-from eclipse.data.manifest import Manifest, Split
-from eclipse.data.masks import box, encode_mask
-from eclipse.data.records import SPLITS, Record
-from eclipse.data.shards import ShardWriter
+from eclipse.data.records import SPLITS
 from eclipse.errors import CheckpointError, ConfigError, DataError
 from eclipse.evaluate.subject_summary import collect_subjects, format_subject_table
 from eclipse.files import read_json, write_json
 from eclipse.models.checkpoint import save_prior
-from eclipse.models.clip import save_clip
 from eclipse.models.prior import EclipsePrior
-from eclipse.stages import embed, evaluate_subjects
-from eclipse.world.captions import plain_caption
-from eclipse.world.oracle import OracleNet, save_oracle
-from eclipse.world.render import render
-from eclipse.world.scene import Mix, random_scene
-from eclipse.world.subjects import annotate_record
+from eclipse.stages import evaluate_subjects
 
-CLIP = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
-COUNT = {"train": 6, "val_seen": 3, "val_held_out": 3, "test_seen": 3, "test_held_out": 7}
 KINDS = {"lambda-0.2": 4, "lambda-0.2-edges": 4, "eclipse-0.2": 3}
-
-
-def params(**changes):
-    decode = {"steps": 1, "batch_size": 8, "guidance": 1}
-    return parse_params(
-        {
-            "data": {}, "frozen": {}, "prior": {}, "train": {"steps": 1, "batch_size": 2}, "sweep": {}, "select": {},
-            "tracking": {}, "store": {"tokens": "fp16", "image_dtype": "fp32"},
-            "evaluate": {"subject_images": 5, "bootstrap": 100, "decode": decode, **changes},
-        }
-    )  # fmt: skip
-
-
-def write_dataset(folder, count, *, known=True, shift=0):
-    splits = {}
-    for s, split in enumerate(SPLITS):
-        with ShardWriter(folder, split, 100) as writer:
-            for i in range(count[split]):
-                record = annotate_record(_record(s, i, f"{split}-{i + shift:03d}"), split, 0)
-                if not known:
-                    meta = {"subjects": [{**subject, "attributes": {}} for subject in record.meta["subjects"]]}
-                    record = Record(record.id, record.caption, record.image, meta, record.extras)
-                writer.add(record)
-        splits[split] = Split.of(writer.shards)
-    Manifest(source="world", seed=0, params_digest="0", splits=splits).save(folder)
-    return folder
-
-
-def _record(s, i, name):
-    rng = np.random.default_rng([s, i])
-    scene = random_scene(rng, Mix(1, 2, 1))
-    picture = render(scene, rng)
-    objects = [{"box": box(mask), "mask": encode_mask(mask)} for mask in picture.masks]
-    return Record(name, plain_caption(scene), encode_png(picture.image), {"scene": scene.to_dict(), "objects": objects})
 
 
 def save(root, point, seed=0, width=16, tokens=None):
@@ -75,22 +22,12 @@ def save(root, point, seed=0, width=16, tokens=None):
     return folder
 
 
-def made_data(root, frozen, count, **how):
-    root.mkdir(exist_ok=True)
-    (root / "dataset").mkdir()
-    write_dataset(root / "dataset", count, **how)
-    embed.run(params(), dataset=root / "dataset", frozen=frozen, out=root / "store", metrics=root / "store.json")
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Random frozen models, an annotated small world and its store, and an untrained prior of each kind."""
     root = tmp_path_factory.mktemp("subjects")
-    torch.manual_seed(0)
-    save_clip(open_clip.model.CLIP(**CLIP), CLIP, root / "frozen" / "clip")
-    make_decoder(root / "frozen" / "decoder", 16)
-    save_oracle(OracleNet(width=4), root / "frozen" / "oracle")
-    made_data(root, root / "frozen", COUNT)
+    make_frozen(root / "frozen")
+    make_data(root, root / "frozen", COUNT)
     for point in KINDS:
         save(root, point)
     return root
@@ -102,7 +39,7 @@ def run(root, point, *, seed=0, to=None, settings=None, **paths):
     given = {"store": root / "store", "frozen": root / "frozen", "dataset": root / "dataset",
              "prior": root / "priors" / f"{trained}-{seed}" if trained else None, **paths}  # fmt: skip
     return evaluate_subjects.run(
-        settings or params(), **given, out=to / "d" / f"{point}-{seed}", metrics=to / "m" / f"{point}-{seed}.json",
+        settings or tiny_params(), **given, out=to / "d" / f"{point}-{seed}", metrics=to / "m" / f"{point}-{seed}.json",
         point=point, seed=seed,
     )  # fmt: skip
 
@@ -163,13 +100,13 @@ def test_references_do_not_read_a_prior_that_is_given(made, found, tmp_path):
 
 def test_unknown_worlds_are_judged_by_clip_and_seen_splits_are_decoded_where_nothing_is_held_out(made, tmp_path):
     count = {**COUNT, "val_held_out": 0, "test_held_out": 0, "train": 2}
-    made_data(tmp_path, made / "frozen", count, known=False)
+    make_data(tmp_path, made / "frozen", count, known=False)
     paths = {"store": tmp_path / "store", "dataset": tmp_path / "dataset"}
     summary = run(made, "lambda-0.2", to=tmp_path, **paths)
     assert {g: set(metrics) for g, metrics in summary["splits"].items()} == {
         g: {"cosine", "clip_i", "clip_t", "edge_f1"} for g in ("val_seen", "test_seen")
     }
-    only = run(made, "lambda-0.2", to=tmp_path / "none", settings=params(subject_images=0), **paths)
+    only = run(made, "lambda-0.2", to=tmp_path / "none", settings=tiny_params({"subject_images": 0}), **paths)
     assert set(only["splits"]["val_seen"]) == {"cosine"}
     assert not list((tmp_path / "none/d/lambda-0.2-0/images").iterdir())
 

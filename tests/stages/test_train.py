@@ -197,3 +197,36 @@ def test_a_warm_start_that_cannot_be_is_refused(tmp_path, store):
     save_prior(EclipsePrior(WIDTH, **size), tmp_path / "other", {"encoder_hash": "x" * 64})
     with pytest.raises(CheckpointError, match="another encoder"):
         train.run(params(), store=store, **places(tmp_path, warm_start=tmp_path / "other"))
+
+
+def test_steps_and_batch_on_data_with_subjects_are_their_own(tmp_path, store, subjects):
+    own = {"subject_steps": 2, "subject_batch_size": 10}
+    where = places(tmp_path / "subjects", point="lambda-0.2")
+    assert train.run(params(**own), store=subjects, **where)["steps"] == 2
+    used = json.loads((where["out"] / "training.json").read_text())["train_params"]
+    assert (used["steps"], used["batch_size"]) == (2, 10) and own.keys().isdisjoint(used)
+    plain = {}
+    for name, given in (("without", {}), ("with", own)):
+        where = places(tmp_path / name)
+        assert train.run(params(**given), store=store, **where)["steps"] == 6
+        plain[name] = json.loads((where["out"] / "training.json").read_text())
+    assert plain["with"] == plain["without"] and plain["with"]["train_params"]["batch_size"] == 8
+
+
+def test_what_is_set_for_subjects_trains_what_the_same_numbers_train_otherwise(tmp_path, subjects):
+    hashes = set()
+    for name, given in (
+        ("own", {"subject_steps": 2, "subject_batch_size": 10}),
+        ("all", {"steps": 2, "batch_size": 10}),
+    ):
+        where = places(tmp_path / name, point="lambda-0.2")
+        train.run(params(**given), store=subjects, **where)
+        hashes.add(prior_hash(where["out"]))
+    assert len(hashes) == 1
+
+
+def test_a_batch_larger_than_the_data_with_subjects_is_refused_there_alone(tmp_path, store, subjects):
+    given = params(steps=1, subject_batch_size=64)
+    with pytest.raises(TrainingError, match=rf"{RECORDS} training samples cannot fill one batch of 64"):
+        train.run(given, store=subjects, **places(tmp_path / "subjects"))
+    assert train.run(given, store=store, **places(tmp_path / "plain"))["steps"] == 1
