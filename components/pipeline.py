@@ -5,7 +5,6 @@ the parameters travel as one string, because KFP would turn the integers of a ma
 annotations as objects, so they are not postponed in this module.
 """
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -76,9 +75,8 @@ def build(params: str) -> Any:
     """The pipeline for the sweep in ``params`` (the text of a params.yaml), which is also its parameter's default."""
     values = yaml.safe_load(params)
     sweep = values["sweep"]
-    one_line = json.dumps(
-        values
-    )  # which is YAML too; KFP repeats a default in a comment, where more lines would break out
+    # KFP repeats a default in a comment, where a second line would break out.
+    one_line = yaml.safe_dump(values, default_flow_style=True, sort_keys=False, width=10**6).strip()
     points = [{"point": point, "seed": str(seed)} for point in sweep["points"] for seed in sweep["seeds"]]
 
     @dsl.pipeline(name="eclipse-priors", description="Data to evaluated priors, one branch for each point and seed.")

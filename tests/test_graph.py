@@ -244,14 +244,8 @@ class TestWithDvc:
 
         params["subjects"]["points"].append("lambda-0.5-edges")
         (copy / "params.yaml").write_text(yaml.safe_dump(params))
-        new = [
-            "evaluate-subjects@lambda-0.5-edges",
-            "interpolate",
-            "report",
-            "select-subjects",
-            "train@lambda-0.5-edges",
-        ]
-        assert _dvc(copy, "repro", "-q") in (new, [name for name in new if name != "interpolate"])
+        new = ["evaluate-subjects@lambda-0.5-edges", "report", "select-subjects", "train@lambda-0.5-edges"]
+        assert _dvc(copy, "repro", "-q") == new  # the same prior is selected, so nothing is interpolated again
         (copy / "params.yaml").write_text(before)
 
     def test_a_parameter_reruns_only_its_readers(self, copy):

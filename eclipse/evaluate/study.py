@@ -62,7 +62,9 @@ def results(cells: list[Cell], settings: StudyParams) -> dict[str, Any]:
             if point != "projection":
                 comparisons.append({**where, "lam": _lam(point), **_difference(cell.rows, point, settings)})
     decides = f"{DECIDES} on {SPLIT}: paired difference to λ = 0 over prompts, seeds averaged, bootstrap 95 % interval"
-    return {"decides": decides, "rows": [_row(c) for c in comparisons], "means": means, "comparisons": comparisons}
+    columns = ["caption noise", "pairs", "λ", "difference", "verdict"]
+    rows = [_row(c) for c in comparisons]
+    return {"decides": decides, "columns": columns, "rows": rows, "means": means, "comparisons": comparisons}
 
 
 def _lam(point: str) -> float:

@@ -32,6 +32,8 @@ from eclipse.world.scene import TEXTURES, Mix, Scene, Thing, random_scene
 
 _SEED = 20_402  # of the study's pictures; nothing else in the project draws from it
 _SCENES = Mix(single=0.5, pair=0.5, count=0.0)
+TITLE = "Does finetuning the decoder teach a concept, and does it forget others?"
+COLUMNS = ["setting", "concepts", "of", "metric", "before", "after", "difference"]
 ALONE, TOGETHER = "alone", "together"
 _HELD_OUT = {"single": slice(0, None, 2), "beside": slice(1, None, 2)}  # as other_scenes alternates them
 
@@ -76,7 +78,8 @@ def run_study(settings: FinetuneParams, decode: DecodeParams, frozen: Path, work
             rows += _rows(label, mode, before, after, settings.study.bootstrap)
             columns[f"{label}\n{mode}"] = [after[name].images[name][i] for name in world.concepts for i in (0, 1)]
     names = tuple(name for name in world.concepts for _ in (0, 1))
-    return {"settings": _told(settings), "rows": rows}, Shown(names, columns)
+    found = {"title": TITLE, "columns": COLUMNS, "settings": _told(settings), "rows": rows}
+    return found, Shown(names, columns)
 
 
 def _variants(settings: FinetuneParams) -> list[tuple[str, FinetuneParams, int]]:

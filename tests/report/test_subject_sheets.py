@@ -12,7 +12,7 @@ from eclipse.data.subjects import subjects_of
 from eclipse.errors import DataError
 from eclipse.evaluate.summary import collect
 from eclipse.report import subject_sheets
-from eclipse.report.results import label
+from eclipse.report.results import subject_label
 from eclipse.report.sheets import TRUTH, draw_sheet, page_cells
 from eclipse.report.subject_sheets import make_sheets
 
@@ -62,13 +62,13 @@ def test_rows_are_the_subjects_then_the_truth_then_each_method(sheets, records, 
     for n, (_, sheet) in enumerate(sheets[:3], start=1):
         rows, places = dict(sheet.rows), [i for i in range(KEPT) if len(subjects_of(records[i])) == n]
         names = [f"subject {k}" for k in range(1, n + 1)] if n > 1 else ["subject"]
-        assert list(rows) == [*names, TRUTH, *map(label, made_sweep.SUBJECT_POINTS)]
+        assert list(rows) == [*names, TRUTH, *map(subject_label, made_sweep.SUBJECT_POINTS)]
         for at, i in enumerate(places):
             for k, name in enumerate(names):
                 assert np.array_equal(rows[name][at].image, decode_png(records[i].extras[f"subject{k}.png"]))
             assert np.array_equal(rows[TRUTH][at].image, decode_png(records[i].image))
             for point in ("subject", "lambda-0.5"):
-                cell = rows[label(point)][at]
+                cell = rows[subject_label(point)][at]
                 assert np.array_equal(cell.image, kept(folder, point)[i])
                 assert cell.right is verdicts(folder, point)[i]
         assert {cell.right for name in (*names, TRUTH) for cell in rows[name]} == {None}
@@ -76,7 +76,12 @@ def test_rows_are_the_subjects_then_the_truth_then_each_method(sheets, records, 
 
 def test_edges_come_first_then_the_picture_without_and_with_them(sheets, records, folder):
     sheet, point = sheets[3][1], "lambda-0.2-edges"
-    assert [name for name, _ in sheet.rows] == ["edges", TRUTH, label(point), f"{label(point)}, given here"]
+    assert [name for name, _ in sheet.rows] == [
+        "edges",
+        TRUTH,
+        subject_label(point),
+        f"{subject_label(point)} given",
+    ]
     assert sheet.ids == tuple(record.id for record in records[:KEPT])
     rows = [cells for _, cells in sheet.rows]
     for i in range(KEPT):
@@ -106,7 +111,7 @@ def test_prompts_are_those_of_which_every_point_kept_its_picture(subject_rows, f
     assert [(sheet.name, len(sheet.ids)) for _, sheet in found] == [("subjects-1", 1), ("subjects-2", 1), ("edges", 2)]
     images.unlink()
     found = make_sheets(subject_rows, tmp_path / "sweep")
-    assert label("lambda-0") not in dict(found[0][1].rows) and len(found) == 4
+    assert subject_label("lambda-0") not in dict(found[0][1].rows) and len(found) == 4
     (tmp_path / "sweep" / "evaluate" / "lambda-0.2-edges-0" / "images" / "test_held_out_edges.npy").unlink()
     assert [sheet.name for _, sheet in make_sheets(subject_rows, tmp_path / "sweep")][-1] == "subjects-3"
 

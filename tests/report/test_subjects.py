@@ -11,7 +11,7 @@ from eclipse.errors import DataError
 from eclipse.evaluate.bootstrap import Estimate
 from eclipse.files import read_json, write_json
 from eclipse.report.build import Sources, read_subjects
-from eclipse.report.results import label
+from eclipse.report.results import subject_label
 from eclipse.report.subjects import subject_section
 
 CCD = ("ccd_concept", "ccd_composition")
@@ -80,7 +80,7 @@ class TestPage:
     def test_verdicts_are_the_oracles_on_subject_and_rest(self, made_with_subjects, subject_paths):
         sheet = between(made_with_subjects[0], 'aria-label="Contact sheet, 2 subjects', "</table>")
         for point in ("lambda-0.2", "eclipse-0.2", "truth"):
-            row = between(sheet, f'<th scope="row">{label(point)}</th>', "</tr>")
+            row = between(sheet, f'<th scope="row">{subject_label(point)}</th>', "</tr>")
             path = subject_paths["subjects"] / "evaluate" / f"{point}-0" / "per_prompt.parquet"
             table = pq.read_table(path).to_pandas()
             right = table[(table.split == "test_held_out") & (table.n_subjects == 2)].both.dropna().tolist()
@@ -135,7 +135,8 @@ class TestSection:
     def test_the_main_table_is_about_held_out_subjects_without_edges(self, section, subject_paths):
         table = section.context["main"]
         assert [row["label"] for row in table["rows"]] == [
-            "ceiling: true z_x", "subjects' own embeddings", "mean of these and text only", "ECLIPSE, λ = 0.2",
+            "ceiling: true z_x", "subjects' own embeddings", "mean of these and text only",
+            "ECLIPSE, text only, λ = 0.2",
             "λ-ECLIPSE, λ = 0", "λ-ECLIPSE, λ = 0.2", "λ-ECLIPSE, λ = 0.2, edges", "λ-ECLIPSE, λ = 0.5",
         ]  # fmt: skip
         assert [row["reference"] for row in table["rows"]] == [True] * 3 + [False] * 5
@@ -143,7 +144,7 @@ class TestSection:
         for point in ("truth", "lambda-0.2", "lambda-0.2-edges"):
             for head, metric in (("concept: subject right ↑", "concept"), ("CCD, concept ↓", "ccd_concept")):
                 value = mean(subject_paths, point, "test_held_out", metric)
-                assert column(table, head)[label(point)]["value"] == f"{value:.3f}"
+                assert column(table, head)[subject_label(point)]["value"] == f"{value:.3f}"
         assert not any("background" in head for head in table["heads"])  # nobody measured it
 
     def test_the_best_are_trained_priors_and_less_is_better_where_it_is(self, section):
@@ -162,7 +163,7 @@ class TestSection:
             cells = column(table, f"{n} subject{'s' if n > 1 else ''}, composition: rest right ↑")
             for point in ("lambda-0", "eclipse-0.2"):
                 value = mean(subject_paths, point, "test_held_out", "rest", n)
-                assert (cells[label(point)]["value"], cells[label(point)]["n"]) == (f"{value:.3f}", 2)
+                assert (cells[subject_label(point)]["value"], cells[subject_label(point)]["n"]) == (f"{value:.3f}", 2)
 
     def test_every_number_of_subjects_that_was_measured_has_its_columns(self, params, copied):
         evaluations, folder = copied
