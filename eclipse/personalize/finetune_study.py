@@ -78,8 +78,8 @@ def run_study(settings: FinetuneParams, decode: DecodeParams, frozen: Path, work
             rows += _rows(label, mode, before, after, settings.study.bootstrap)
             columns[f"{label}\n{mode}"] = [after[name].images[name][i] for name in world.concepts for i in (0, 1)]
     names = tuple(name for name in world.concepts for _ in (0, 1))
-    found = {"title": TITLE, "columns": COLUMNS, "settings": _told(settings), "rows": rows}
-    return found, Shown(names, columns)
+    results = {"title": TITLE, "columns": COLUMNS, "settings": _told(settings), "rows": rows}
+    return results, Shown(names, columns)
 
 
 def _variants(settings: FinetuneParams) -> list[tuple[str, FinetuneParams, int]]:
