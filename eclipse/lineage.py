@@ -8,6 +8,7 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,14 @@ def origin(files: SweepFiles) -> dict[str, str]:
 def _lock(files: SweepFiles) -> dict[str, Any]:
     if files.lock is None or not files.lock.exists():
         return {}
-    return yaml.safe_load(files.lock.read_text(encoding="utf-8")) or {}
+    return _parsed(files.lock, files.lock.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _parsed(lock: Path, modified: int) -> dict[str, Any]:
+    """A lock file of half a megabyte takes pure Python a second; every point asks for it."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(lock.read_text(encoding="utf-8"), loader) or {}
 
 
 def _git(*words: str) -> str:

@@ -33,6 +33,7 @@ from eclipse.lineage import (
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 KEY, PARENT = "eclipse.key", "mlflow.parentRunId"
@@ -67,12 +68,15 @@ def log_sweep(experiment: str, params: dict[str, Any], *halves: SweepFiles) -> L
         number = _experiment(client, experiment)
         shared = {**origin(halves[0]), **environment()}
         key = sweep_key(halves)
-        parent, fresh = _run(client, number, f"sweep {key[:8]}", key, shared, None)
+        same = client.search_runs([number], f"tags.`{KEY}` = '{key}'")
+        parent, fresh = _run(client, number, f"sweep {key[:8]}", key, shared, same)
         done = Logged(uri, experiment, parent)
+        children = client.search_runs([number], f"tags.`{PARENT}` = '{parent}'")  # one query: each takes half a second
         for files, name in [(half, name) for half in halves for name in half.names()]:
             key = files_digest(point_files(files, name))
             called = f"{files.kind}/{name}" if files.kind else name
-            child, new = _run(client, number, called, key, {**shared, **point_tags(files, name)}, parent)
+            tags = {**shared, **point_tags(files, name), PARENT: parent}
+            child, new = _run(client, number, called, key, tags, [r for r in children if r.data.tags.get(KEY) == key])
             if new:
                 _log_point(client, child, params, files, name)
             (done.added if new else done.kept).append(called)
@@ -125,16 +129,14 @@ def _experiment(client: MlflowClient, name: str) -> str:
 
 
 def _run(
-    client: MlflowClient, experiment: str, name: str, key: str, tags: dict[str, str], parent: str | None
+    client: MlflowClient, experiment: str, name: str, key: str, tags: dict[str, str], same: Sequence[Run]
 ) -> tuple[str, bool]:
-    """The run with ``key`` (below ``parent``) and whether it still is to be logged; a child that was cut off goes."""
-    below = f" and tags.`{PARENT}` = '{parent}'" if parent else ""
-    for run in client.search_runs([experiment], f"tags.`{KEY}` = '{key}'{below}"):
-        if run.info.status == "FINISHED" or not parent:
+    """The run with ``key`` and whether it still is to be logged; of the ``same`` key, a child that was cut off goes."""
+    for run in same:
+        if run.info.status == "FINISHED" or PARENT not in tags:
             return run.info.run_id, run.info.status != "FINISHED"
         client.delete_run(run.info.run_id)
-    tags = {**tags, KEY: key, **({PARENT: parent} if parent else {})}
-    limited = {name: value[:_TEXT_LIMIT] for name, value in tags.items()}
+    limited = {name: value[:_TEXT_LIMIT] for name, value in {**tags, KEY: key}.items()}
     return client.create_run(experiment, tags=limited, run_name=name).info.run_id, True
 
 
