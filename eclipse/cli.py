@@ -91,7 +91,13 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     named = [words[0]] if words and words[0] in STAGES else list(STAGES)
     for name in named:
         stage = describe(name)
-        sub = stages.add_parser(name, help=stage.summary, description=stage.summary, allow_abbrev=False)
+        sub = stages.add_parser(
+            name,
+            help=stage.summary,
+            description=stage.document.replace("``", ""),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
         for flag in stage.flags:
             _add_flag(sub, flag)
         _add_common(sub)

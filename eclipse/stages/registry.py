@@ -92,8 +92,13 @@ class Stage:
 
     name: str
     target: str
-    summary: str
+    document: str
     flags: tuple[Flag, ...]
+
+    @property
+    def summary(self) -> str:
+        """The first line of its docstring."""
+        return self.document.partition("\n")[0]
 
     def load(self) -> Callable[..., Any]:
         """Import the stage's module and return its function."""
@@ -102,7 +107,7 @@ class Stage:
 
 
 def describe(name: str) -> Stage:
-    """Read the stage's source: the first line of its docstring and the flags of its signature.
+    """Read the stage's source: its docstring and the flags of its signature.
 
     Raises ``TypeError`` for a signature that no flags can be made from; that is a mistake in the stage.
     """
@@ -115,7 +120,7 @@ def describe(name: str) -> Stage:
     document = ast.get_docstring(found[0]) or ast.get_docstring(tree) or ""
     arguments = zip(found[0].args.kwonlyargs, found[0].args.kw_defaults, strict=True)
     flags = tuple(_flag(name, argument, default) for argument, default in arguments)
-    return Stage(name, target, document.partition("\n")[0], flags)
+    return Stage(name, target, document, flags)
 
 
 def _source(module: str) -> str:
