@@ -18,8 +18,9 @@ import yaml
 from eclipse.errors import DataError
 from eclipse.files import read_json, sha256
 
-REFERENCES = ("truth-0", "text-0", "subject-0", "mean-0")
-"""Evaluations of no prior."""
+REFERENCES = ("truth", "text", "subject", "mean")
+"""Points that are evaluated and are no priors."""
+REFERENCE_NAMES = tuple(f"{point}-0" for point in REFERENCES)
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class SweepFiles:
     def names(self) -> list[str]:
         """``<point>-<seed>`` of all evaluations; where some are ``wanted``, of these and the references only."""
         stems = sorted(path.stem for path in self.evaluations.glob("*.json"))
-        return [stem for stem in stems if self.wanted is None or stem in (*self.wanted, *REFERENCES)]
+        return [stem for stem in stems if self.wanted is None or stem in (*self.wanted, *REFERENCE_NAMES)]
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -5,7 +5,7 @@ import yaml
 
 import made_sweep
 from eclipse.errors import DataError
-from eclipse.lineage import REFERENCES, SweepFiles, point_tags, sweep_key
+from eclipse.lineage import REFERENCE_NAMES, SweepFiles, point_tags, sweep_key
 
 POINTS = ("truth", "subject", "mean", "eclipse-0.2", "lambda-0.2")
 NAMES = ["eclipse-0.2-0", "lambda-0.2-0", "mean-0", "subject-0", "truth-0"]
@@ -47,7 +47,7 @@ def test_names_are_the_wanted_ones_and_the_references(half):
     assert half(wanted=("lambda-0.2-0", "eclipse-0.2-0")).names() == NAMES
     assert half(wanted=("lambda-0.2-0",)).names() == [name for name in NAMES if name != "eclipse-0.2-0"]
     assert half().names() == sorted([*NAMES, "lambda-0.9-0", "lambda-0.2-1"])
-    assert set(REFERENCES) & set(NAMES) == {"truth-0", "subject-0", "mean-0"}
+    assert set(REFERENCE_NAMES) & set(NAMES) == {"truth-0", "subject-0", "mean-0"}
 
 
 def test_locks_are_those_of_the_halfs_own_stages(half):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eclipse.annotate.interfaces import Box, Corners, Picture
-from eclipse.config.params import FilterParams
+from eclipse.config.subjects import FilterParams
 
 _WHITE = 250  # of 255 in every channel: compression leaves few backgrounds exactly white
 

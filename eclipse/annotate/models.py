@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eclipse.annotate.interfaces import Captioner, Detector, NounFinder, Segmenter
-from eclipse.config.params import AnnotatorParams
+from eclipse.config.subjects import AnnotatorParams
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from eclipse.annotate.funnel import Funnel
 from eclipse.annotate.interfaces import Box, Corners, Noun, Picture, Proposals
 from eclipse.annotate.match import Masked, match
 from eclipse.annotate.models import Models
-from eclipse.config.params import FilterParams
+from eclipse.config.subjects import FilterParams
 from eclipse.data.crops import crop_on_white
 from eclipse.data.images import decode_png, encode_png
 from eclipse.data.masks import encode_mask

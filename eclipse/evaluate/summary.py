@@ -17,9 +17,9 @@ from eclipse.errors import DataError
 from eclipse.evaluate.bootstrap import Estimate, bootstrap_means, percentiles
 from eclipse.evaluate.subject_groups import groups_of
 from eclipse.files import read_json
+from eclipse.lineage import REFERENCE_NAMES
 
 _FIRST = {"truth": 0, "text": 1, "subject": 1, "mean": 2, "diffusion": 2}
-_REFERENCES = ("truth-0", "text-0", "subject-0", "mean-0")
 _METHOD = {
     "truth": "ceiling (true z_x)",
     "text": "floor (z_y for z_x)",
@@ -85,7 +85,7 @@ def collect(
     """
     by_point: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     for path in sorted(evaluations.glob("*.json")):
-        if names is None or path.stem in names or path.stem in _REFERENCES:
+        if names is None or path.stem in names or path.stem in REFERENCE_NAMES:
             found = read_evaluation(path)
             by_point[found["point"]][found["seed"]] = found
     if not by_point:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from eclipse.errors import ConfigError, DataError
 from eclipse.files import sha256
 from eclipse.personalize.edges import control_picture
-from eclipse.personalize.picture import Picture, load_picture, load_subject, subject_picture
+from eclipse.personalize.picture import Picture, load_picture, load_subject
 from eclipse.personalize.prompt import Span, SubjectArgument, clean, parse_subject, resolve
 
 if TYPE_CHECKING:
@@ -42,16 +42,11 @@ class Corner:
 
     def request(self, size: int, seed: int) -> Request:
         """What ``generate`` would draw for it, with pictures of the CLIP's ``size``."""
-        from eclipse.personalize.generate import PlacedSubject, Request
+        from eclipse.personalize.generate import Request, place_subjects
 
-        placed = []
-        for subject, span, picture in zip(self.subjects, self.spans, self.pictures, strict=True):
-            try:
-                placed.append(PlacedSubject(span, subject_picture(picture, size)))
-            except DataError as error:
-                raise DataError(f"{subject.file}: {error}") from None
+        placed = place_subjects([subject.file for subject in self.subjects], self.spans, self.pictures, size)
         edges = None if self.control is None else control_picture(self.control, size)[0]
-        return Request(self.prompt, (seed,), tuple(placed), edges)
+        return Request(self.prompt, (seed,), placed, edges)
 
     def record(self) -> dict[str, Any]:
         """The corner for grid.json, each file with its SHA-256."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from eclipse.config.params import FinetuneParams
+from eclipse.config.subjects import FinetuneParams
 from eclipse.errors import CheckpointError, TrainingError
 from eclipse.personalize.finetune_data import Material, batch_indices
 from eclipse.personalize.finetune_lora import add_adapters, merge_adapters

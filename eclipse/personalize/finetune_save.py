@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from eclipse import __version__
-from eclipse.config.params import FinetuneParams
+from eclipse.config.subjects import FinetuneParams
 from eclipse.errors import CheckpointError, ConfigError, TrainingError
 from eclipse.files import atomic_folder, tree_digest, write_json
 from eclipse.models.clip import FrozenClip

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eclipse.config.params import DecodeParams, FinetuneParams
+from eclipse.config.params import DecodeParams
+from eclipse.config.subjects import FinetuneParams
 from eclipse.evaluate.bootstrap import estimate, paired_difference
 from eclipse.evaluate.judge import Judge
 from eclipse.models.clip import FrozenClip

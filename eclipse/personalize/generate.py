@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from eclipse.config.params import DecodeParams, EvaluateParams
-from eclipse.errors import CheckpointError
+from eclipse.errors import CheckpointError, DataError
 from eclipse.files import read_json
 from eclipse.models.api import Captions, predict
 from eclipse.models.checkpoint import Prior, kind_of, load_prior
@@ -23,6 +23,7 @@ from eclipse.models.clip import FrozenClip, TextEncoding
 from eclipse.models.decoder import Decoder
 from eclipse.models.device import pick
 from eclipse.models.interleave import interleave
+from eclipse.personalize.picture import Picture, subject_picture
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,19 @@ class Request:
     seeds: tuple[int, ...]
     subjects: tuple[PlacedSubject, ...] = ()
     control: NDArray[np.uint8] | None = None
+
+
+def place_subjects(
+    files: Sequence[Path], spans: Sequence[tuple[int, int]], pictures: Sequence[Picture], size: int
+) -> tuple[PlacedSubject, ...]:
+    """Each picture as a subject of the CLIP's ``size`` at its span; one that cannot be is told by its file's name."""
+    placed = []
+    for file, span, picture in zip(files, spans, pictures, strict=True):
+        try:
+            placed.append(PlacedSubject(span, subject_picture(picture, size)))
+        except DataError as error:
+            raise DataError(f"{file}: {error}") from None
+    return tuple(placed)
 
 
 def load_tools(*, prior: Path, clip: FrozenClip, decoder: Path, any_encoder: bool = False) -> Tools:

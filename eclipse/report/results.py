@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from eclipse.errors import DataError
 from eclipse.evaluate.bootstrap import Estimate, paired_difference
 from eclipse.evaluate.summary import Row, has_edges, lam, takes_subjects
-
-REFERENCES = ("truth", "text", "subject", "mean")
+from eclipse.lineage import REFERENCES
 
 
 class Heading(NamedTuple):

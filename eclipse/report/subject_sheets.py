@@ -17,12 +17,12 @@ from eclipse.data.manifest import open_split
 from eclipse.data.records import Record
 from eclipse.data.subjects import subjects_of
 from eclipse.errors import DataError
+from eclipse.evaluate.subject_groups import EDGES, HELD_OUT
 from eclipse.evaluate.summary import Row
 from eclipse.report.results import read_prompts, subject_label
 from eclipse.report.sheets import TRUTH, Cell, Sheet, read_images
 
 COLUMNS = 8
-_SPLIT, _EDGES = "test_held_out", "test_held_out:edges"
 
 
 def make_sheets(rows: Sequence[Row], folder: Path) -> list[tuple[str, Sheet]]:
@@ -30,14 +30,14 @@ def make_sheets(rows: Sequence[Row], folder: Path) -> list[tuple[str, Sheet]]:
 
     ``folder`` holds ``dataset`` and ``evaluate/<point>-<seed>``. The prompts are the split's first of their kind.
     """
-    shown = {row.point: _pictures(folder, row, _SPLIT) for row in rows}
+    shown = {row.point: _pictures(folder, row, HELD_OUT) for row in rows}
     shown = {point: kept for point, kept in shown.items() if len(kept)}
     if not shown:
         return []
     count = min(map(len, shown.values()))
-    records = list(islice(open_split(folder / "dataset", _SPLIT), count))
+    records = list(islice(open_split(folder / "dataset", HELD_OUT), count))
     numbers = [len(subjects_of(record)) for record in records]
-    scores = {row.point: _right(folder, row, _SPLIT, records) for row in rows if row.point in shown}
+    scores = {row.point: _right(folder, row, HELD_OUT, records) for row in rows if row.point in shown}
     made = []
     for n in sorted(set(numbers)):
         chosen = [i for i, number in enumerate(numbers) if number == n][:COLUMNS]
@@ -77,18 +77,18 @@ def _edge_sheet(
     scores: dict[str, list[bool | None]],
 ) -> Sheet | None:
     """The first point trained with edges whose pictures were kept, with and without them."""
-    with_edges = [row for row in rows if _EDGES in row.splits and row.point in shown]
+    with_edges = [row for row in rows if EDGES in row.splits and row.point in shown]
     if not with_edges:
         return None
     row = with_edges[0]
-    kept = _pictures(folder, row, _EDGES)
+    kept = _pictures(folder, row, EDGES)
     chosen = list(range(min(COLUMNS, len(kept), len(records))))
     if not chosen:
         return None
     control = ("edges", tuple(Cell(canny(_decoded(records[i].image)), None) for i in chosen))
     both = {row.point: shown[row.point]}
     sheet = _sheet("edges", records, chosen, [control], both, scores)
-    right = _right(folder, row, _EDGES, records[: len(kept)])
+    right = _right(folder, row, EDGES, records[: len(kept)])
     given = (f"{subject_label(row.point)} given", tuple(Cell(kept[i], right[i]) for i in chosen))
     return Sheet(sheet.name, sheet.ids, sheet.captions, (*sheet.rows, given))
 

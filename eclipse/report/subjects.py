@@ -10,13 +10,13 @@ from typing import Any
 from markupsafe import Markup
 
 from eclipse.config.params import Params
+from eclipse.evaluate.subject_groups import EDGES, HELD_OUT
 from eclipse.evaluate.summary import Row, collect
 from eclipse.files import read_json
 from eclipse.report import figures, results, sources, subject_sheets
 from eclipse.report.results import heading, is_reference, measured
 from eclipse.report.sheets import Sheet, page_cells
 
-SPLIT, EDGES = "test_held_out", "test_held_out:edges"
 _MAIN = (
     "concept", "rest", "both", "subject_colour", "subject_shape", "subject_texture", "subject_background",
     "clip_i", "clip_t", "ccd_concept", "ccd_composition", "copy_paste", "cosine",
@@ -46,7 +46,7 @@ def subject_section(params: Params, evaluations: Path, folder: Path) -> SubjectS
     titled = subject_sheets.make_sheets(rows, folder)
     context = {
         "rule": selection["rule"],
-        "main": _table(rows, [(SPLIT, name) for name in _MAIN], selection["point"]),
+        "main": _table(rows, [(HELD_OUT, name) for name in _MAIN], selection["point"]),
         "counts": _by_count(rows, selection["point"]),
         "edges": _edges(rows, selection["point"]),
         "ablation": _ablation(rows),
@@ -82,9 +82,9 @@ def _table(
 
 
 def _by_count(rows: Sequence[Row], selected: str) -> dict[str, Any]:
-    tails = {group.removeprefix(f"{SPLIT}:") for row in rows for group in row.splits}
+    tails = {group.removeprefix(f"{HELD_OUT}:") for row in rows for group in row.splits}
     numbers = sorted(int(tail) for tail in tails if tail.isdigit())
-    columns = [(f"{SPLIT}:{n}", name) for n in numbers for name in ("concept", "rest")]
+    columns = [(f"{HELD_OUT}:{n}", name) for n in numbers for name in ("concept", "rest")]
     words = [f"{n} subject{'s' if n > 1 else ''}, " for n in numbers for _ in range(2)]
     return _table(rows, columns, selected, words)
 
@@ -94,7 +94,7 @@ def _edges(rows: Sequence[Row], selected: str) -> dict[str, Any] | None:
     trained = [row for row in rows if EDGES in row.splits]
     if not trained:
         return None
-    columns = [(group, name) for name in ("edge_f1", "concept", "rest") for group in (SPLIT, EDGES)]
+    columns = [(group, name) for name in ("edge_f1", "concept", "rest") for group in (HELD_OUT, EDGES)]
     return _table(trained, columns, selected, ["without: ", "with: "] * 3)
 
 
@@ -103,7 +103,7 @@ def _ablation(rows: Sequence[Row]) -> list[dict[str, Any]]:
     lines = []
     for point, paper in _PAPER.items():
         row = by_point.get(point)
-        group = EDGES if point.endswith("-edges") else SPLIT
+        group = EDGES if point.endswith("-edges") else HELD_OUT
         here = [
             results.cell(measured(row, group, name), name, None) if row else None
             for name in ("ccd_concept", "ccd_composition")
@@ -113,8 +113,8 @@ def _ablation(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def _pareto(rows: Sequence[Row]) -> Markup | None:
-    known = [row for row in rows if row.point != "truth" and measured(row, SPLIT, "rest")]
-    return Markup(figures.subject_pareto(known, SPLIT)) if known else None
+    known = [row for row in rows if row.point != "truth" and measured(row, HELD_OUT, "rest")]
+    return Markup(figures.subject_pareto(known, HELD_OUT)) if known else None
 
 
 def _interpolation(folder: Path) -> dict[str, Any] | None:

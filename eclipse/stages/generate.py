@@ -13,7 +13,7 @@ from eclipse.data.images import encode_png
 from eclipse.errors import CheckpointError, ConfigError, DataError
 from eclipse.files import atomic_folder, sha256, write_json
 from eclipse.personalize.edges import control_picture
-from eclipse.personalize.picture import Picture, load_picture, load_subject, subject_picture
+from eclipse.personalize.picture import Picture, load_picture, load_subject
 from eclipse.personalize.prompt import Span, SubjectArgument, clean, parse_subject, resolve
 from eclipse.personalize.sheet import Labelled, draw_sheet
 
@@ -99,16 +99,11 @@ def _read(params: Params, prompt: str, subject: tuple[str, ...], canny: Path | N
 
 def _request(inputs: _Inputs, size: int, seeds: tuple[int, ...]) -> tuple[Request, bool]:
     """What to draw, with pictures of the CLIP's ``size``, and whether the control picture was an edge map already."""
-    from eclipse.personalize.generate import PlacedSubject, Request
+    from eclipse.personalize.generate import Request, place_subjects
 
-    placed = []
-    for item, span, picture in zip(inputs.subjects, inputs.spans, inputs.pictures, strict=True):
-        try:
-            placed.append(PlacedSubject(span, subject_picture(picture, size)))
-        except DataError as error:
-            raise DataError(f"{item.file}: {error}") from None
+    placed = place_subjects([item.file for item in inputs.subjects], inputs.spans, inputs.pictures, size)
     edges, as_given = (None, False) if inputs.control is None else control_picture(inputs.control, size)
-    return Request(inputs.prompt, seeds, tuple(placed), edges), as_given
+    return Request(inputs.prompt, seeds, placed, edges), as_given
 
 
 def _check_out(out: Path) -> None:

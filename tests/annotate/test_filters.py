@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from eclipse.annotate import filters
 from eclipse.annotate.interfaces import Box
-from eclipse.config.params import FilterParams
+from eclipse.config.subjects import FilterParams
 
 PAPER = FilterParams()
 

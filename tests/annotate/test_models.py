@@ -16,7 +16,7 @@ from eclipse.annotate.detector import GroundingDino, Prompt
 from eclipse.annotate.models import Models
 from eclipse.annotate.pipeline import annotate_dataset
 from eclipse.annotate.segmenter import SamSegmenter
-from eclipse.config.params import AnnotateParams, AnnotatorParams, FilterParams
+from eclipse.config.subjects import AnnotateParams, AnnotatorParams, FilterParams
 from eclipse.data.manifest import open_split
 from eclipse.data.subjects import subjects_of
 from eclipse.errors import ConfigError

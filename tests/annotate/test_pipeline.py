@@ -9,7 +9,7 @@ import pytest
 from annotate.scripted import Script, write_dataset
 
 from eclipse.annotate.pipeline import annotate_dataset, parse_part
-from eclipse.config.params import AnnotateParams, FilterParams
+from eclipse.config.subjects import AnnotateParams, FilterParams
 from eclipse.data.manifest import load_manifest, open_split, verify_shard
 from eclipse.data.shards import read_shard
 from eclipse.data.subjects import subjects_of

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from eclipse.annotate.funnel import BOX_RULES, IMAGE_RULES, Funnel
 from eclipse.annotate.records import annotate_records, boxes_of
-from eclipse.config.params import FilterParams
+from eclipse.config.subjects import FilterParams
 from eclipse.data.crops import crop_on_white
 from eclipse.data.images import decode_png
 from eclipse.data.masks import decode_mask

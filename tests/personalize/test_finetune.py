@@ -11,7 +11,7 @@ import pytest
 import torch
 from made_decoder import make_decoder
 
-from eclipse.config.params import FinetuneParams
+from eclipse.config.subjects import FinetuneParams
 from eclipse.errors import CheckpointError, TrainingError
 from eclipse.models.decoder import Decoder
 from eclipse.personalize.finetune import Finetuner, Plan, draw, epsilon_of

@@ -13,7 +13,7 @@ from diffusers import KandinskyV22Pipeline
 from made_decoder import make_decoder
 from safetensors.torch import load_file
 
-from eclipse.config.params import FinetuneParams
+from eclipse.config.subjects import FinetuneParams
 from eclipse.errors import CheckpointError, ConfigError, TrainingError
 from eclipse.models.decoder import Decoder
 from eclipse.personalize.finetune_data import Concept
