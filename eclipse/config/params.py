@@ -8,7 +8,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from eclipse.config.promote import PromoteParams
 from eclipse.config.section import Section
+from eclipse.config.serve import ServeParams
 from eclipse.config.subjects import AnnotateParams, FinetuneParams, SubjectsParams
 
 
@@ -277,6 +279,8 @@ class Params(Section):
     annotate: AnnotateParams = AnnotateParams()
     subjects: SubjectsParams = SubjectsParams()
     finetune: FinetuneParams = FinetuneParams()
+    promote: PromoteParams = PromoteParams()
+    serve: ServeParams = ServeParams()
     study: StudyParams = StudyParams()
 
     @model_validator(mode="after")
