@@ -110,7 +110,7 @@ def point_tags(files: SweepFiles, name: str) -> dict[str, str]:
     return tags
 
 
-def origin(files: SweepFiles) -> dict[str, str]:
+def origin(lock: Path | None) -> dict[str, str]:
     """Git commit, whether the tree differed from it, and the SHA-256 of dvc.lock, where there are such things."""
     tags = {}
     commit = _git("rev-parse", "HEAD")
@@ -119,8 +119,8 @@ def origin(files: SweepFiles) -> dict[str, str]:
             "mlflow.source.git.commit": commit,
             "eclipse.git.dirty": str(bool(_git("status", "--porcelain"))).lower(),
         }
-    if files.lock and files.lock.exists():
-        tags["eclipse.dvc_lock"] = sha256(files.lock)
+    if lock and lock.exists():
+        tags["eclipse.dvc_lock"] = sha256(lock)
     return tags
 
 

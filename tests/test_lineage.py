@@ -5,7 +5,7 @@ import yaml
 
 import made_sweep
 from eclipse.errors import DataError
-from eclipse.lineage import REFERENCE_NAMES, SweepFiles, point_tags, sweep_key
+from eclipse.lineage import REFERENCE_NAMES, SweepFiles, flatten, point_tags, sweep_key
 
 POINTS = ("truth", "subject", "mean", "eclipse-0.2", "lambda-0.2")
 NAMES = ["eclipse-0.2-0", "lambda-0.2-0", "mean-0", "subject-0", "truth-0"]
@@ -82,3 +82,7 @@ def test_the_key_is_over_both_halves_and_only_over_what_is_wanted(half, tmp_path
     (subjects.selected / "selection.json").unlink()
     with pytest.raises(DataError, match=r"subjects/selected/selection\.json: no such file"):
         sweep_key([main, subjects])
+
+
+def test_flatten_joins_keys_and_keeps_lists():
+    assert flatten({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}

@@ -6,18 +6,11 @@ were logged from: logging the same files again adds nothing, and a run that was 
 
 from __future__ import annotations
 
-import logging
-import math
-import os
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from eclipse.errors import DataError, EclipseError
+from eclipse.errors import DataError
 from eclipse.files import read_json
 from eclipse.lineage import (
     SweepFiles,
@@ -30,16 +23,23 @@ from eclipse.lineage import (
     point_tags,
     sweep_key,
 )
+from eclipse.tracking.client import (
+    TEXT_LIMIT,
+    connect,
+    estimates,
+    experiment_id,
+    limited,
+    log_metrics,
+    log_params,
+    one_line_errors,
+    tracking_uri,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-DEFAULT_URI = "sqlite:///mlflow.db"
 KEY, PARENT = "eclipse.key", "mlflow.parentRunId"
-_ANSWER_SECONDS = 5
-_METRICS_AT_ONCE, _OTHERS_AT_ONCE = 1000, 100  # MLflow's own limits for one log_batch
-_TEXT_LIMIT = 5000  # MLflow refuses longer tags (and longer parameters above 6000)
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ def log_sweep(experiment: str, params: dict[str, Any], *halves: SweepFiles) -> L
     Raises :class:`EclipseError` in one line when the server does not answer or refuses, :class:`DataError` when a
     file is missing or damaged. Nothing is sent anywhere but to that server.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    uri = tracking_uri()
     empty = [half.evaluations for half in halves if not half.names()]
     if empty:
         raise DataError(f"{empty[0]}: no evaluation; run the evaluate stages first (dvc repro)")
-    with _one_line_errors(uri):
-        client = _client(uri)
-        number = _experiment(client, experiment)
-        shared = {**origin(halves[0]), **environment()}
+    with one_line_errors(uri):
+        client = connect(uri)
+        number = experiment_id(client, experiment)
+        shared = {**origin(halves[0].lock), **environment()}
         key = sweep_key(halves)
         same = client.search_runs([number], f"tags.`{KEY}` = '{key}'")
         parent, fresh = _run(client, number, f"sweep {key[:8]}", key, shared, same)
@@ -85,49 +85,6 @@ def log_sweep(experiment: str, params: dict[str, Any], *halves: SweepFiles) -> L
         return done
 
 
-def _client(uri: str) -> MlflowClient:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    if uri.startswith(("http://", "https://")):
-        _knock(uri)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri)
-
-
-def _knock(uri: str) -> None:
-    """Ask the server for a sign of life: MLflow itself would retry for minutes."""
-    try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS).close()
-    except urllib.error.HTTPError:
-        return  # it answered; whether it lets us in is MLflow's to say
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise EclipseError(
-            f"{uri}: no MLflow server answers ({reason}); start it, or unset MLFLOW_TRACKING_URI to log to mlflow.db"
-        ) from None
-
-
-@contextmanager
-def _one_line_errors(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("mlflow", "sqlalchemy", "requests"):
-            raise
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise EclipseError(
-            f"{uri}: MLflow refused ({first}); check MLFLOW_TRACKING_URI and your rights there"
-        ) from error
-
-
-def _experiment(client: MlflowClient, name: str) -> str:
-    found = client.get_experiment_by_name(name)
-    return str(found.experiment_id if found else client.create_experiment(name))
-
-
 def _run(
     client: MlflowClient, experiment: str, name: str, key: str, tags: dict[str, str], same: Sequence[Run]
 ) -> tuple[str, bool]:
@@ -136,8 +93,7 @@ def _run(
         if run.info.status == "FINISHED" or PARENT not in tags:
             return run.info.run_id, run.info.status != "FINISHED"
         client.delete_run(run.info.run_id)
-    limited = {name: value[:_TEXT_LIMIT] for name, value in {**tags, KEY: key}.items()}
-    return client.create_run(experiment, tags=limited, run_name=name).info.run_id, True
+    return client.create_run(experiment, tags=limited({**tags, KEY: key}), run_name=name).info.run_id, True
 
 
 def _log_point(client: MlflowClient, run: str, params: dict[str, Any], files: SweepFiles, name: str) -> None:
@@ -145,12 +101,9 @@ def _log_point(client: MlflowClient, run: str, params: dict[str, Any], files: Sw
     evaluation = read_json(files.evaluations / f"{name}.json")
     lineage = read_json(prior / "training.json") if prior.is_dir() else {}
     sizes = {key: lineage[key] for key in ("lam", "method", "temperature", "mse_reduction") if key in lineage}
-    _log_params(client, run, {**flatten(params), "point": evaluation["point"], "seed": evaluation["seed"], **sizes})
+    log_params(client, run, {**flatten(params), "point": evaluation["point"], "seed": evaluation["seed"], **sizes})
     figures = {f"seconds/{key}": value for key, value in evaluation.get("seconds", {}).items()}
-    for split, metrics in evaluation["splits"].items():
-        for metric, entry in metrics.items():
-            figures[f"{split}/{metric}"] = entry["value"]
-            figures |= {f"{split}/{metric}.{bound}": entry[bound] for bound in ("low", "high")}
+    figures |= estimates(evaluation)
     if (files.training / f"{name}.json").exists():
         figures |= {f"train/{k}": v for k, v in flatten(read_json(files.training / f"{name}.json")).items()}
     rows = [(0, figures)]
@@ -158,13 +111,13 @@ def _log_point(client: MlflowClient, run: str, params: dict[str, Any], files: Sw
         rows += curve(prior / "curves.csv")
         client.log_artifact(run, str(prior / "curves.csv"))
         client.log_artifact(run, str(prior / "training.json"))
-    _log_metrics(client, run, rows)
+    log_metrics(client, run, rows)
     client.log_artifact(run, str(files.evaluations / f"{name}.json"))
     client.set_terminated(run)
 
 
 def _log_parent(client: MlflowClient, run: str, params: dict[str, Any], halves: Sequence[SweepFiles]) -> None:
-    _log_params(client, run, flatten(params))
+    log_params(client, run, flatten(params))
     for files in halves:
         _log_facts(client, run, files)
         for name in ("selection.json", "README.md"):
@@ -184,26 +137,5 @@ def _log_facts(client: MlflowClient, run: str, files: SweepFiles) -> None:
         figures |= {key.replace(".", "/"): value for key, value in facts.items()}
         for key, value in facts.items():
             if isinstance(value, str):
-                client.set_tag(run, f"eclipse.{key}", value[:_TEXT_LIMIT])
-    _log_metrics(client, run, [(0, figures)])
-
-
-def _log_params(client: MlflowClient, run: str, values: dict[str, Any]) -> None:
-    from mlflow.entities import Param
-
-    made = [Param(key, str(value)[:_TEXT_LIMIT]) for key, value in values.items()]
-    for start in range(0, len(made), _OTHERS_AT_ONCE):
-        client.log_batch(run, params=made[start : start + _OTHERS_AT_ONCE])
-
-
-def _log_metrics(client: MlflowClient, run: str, rows: list[tuple[int, dict[str, Any]]]) -> None:
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    made = [Metric(k, float(v), now, step) for step, row in rows for k, v in row.items() if _is_figure(v)]
-    for start in range(0, len(made), _METRICS_AT_ONCE):
-        client.log_batch(run, metrics=made[start : start + _METRICS_AT_ONCE])
-
-
-def _is_figure(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+                client.set_tag(run, f"eclipse.{key}", value[:TEXT_LIMIT])
+    log_metrics(client, run, [(0, figures)])
