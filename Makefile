@@ -29,10 +29,11 @@ $(READY): requirements.lock pyproject.toml
 	fi
 	@touch $@
 
-demo: setup  ## the whole main job on the mini world: dvc repro, MLflow, the table and the report's path
+demo: setup  ## the whole main job on the mini world: dvc repro, MLflow and its registry, the table and the report's path
 	@[ -d artifacts/report ] || $(MAKE) --no-print-directory side-by-side
 	@python -m dvc repro
 	@python -m eclipse track --quiet
+	@python -m eclipse register --quiet
 	@python -m eclipse table --quiet
 
 # DVC runs one stage at a time. The two halves of the sweep share no output, so the first time each gets half of the

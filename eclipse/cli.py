@@ -113,8 +113,11 @@ def _add_flag(parser: argparse.ArgumentParser, flag: Flag) -> None:
         repeated: Any = {"action": "append", "metavar": "TEXT", "help": "may be repeated"}
         parser.add_argument(*flag.options, dest=flag.name, required=flag.required, **repeated)
         return
-    text = None if flag.required or flag.default is None else f"default: {flag.default}"
     kind: Any = flag.type
+    if flag.positional:
+        parser.add_argument(*flag.options, type=kind, metavar=flag.name.upper())
+        return
+    text = None if flag.required or flag.default is None else f"default: {flag.default}"
     parser.add_argument(
         *flag.options,
         dest=flag.name,

@@ -93,6 +93,16 @@ class TestFlags:
         with pytest.raises(TypeError, match="stage fake: store"):
             registry.describe("fake")
 
+    def test_what_stands_before_the_flags_is_given_without_one(self, tmp_path, stage, capsys):
+        head = "from pathlib import Path\ncalls = []\n"
+        source = head + "def run(params, image: Path, *, n: int = 1): calls.append((image, n))"
+        (tmp_path / "fake_stage.py").write_text(source)
+        assert cli.main(["fake", "a.png", "--n", "2", "--params", PARAMS]) == 0
+        assert stage().calls == [(Path("a.png"), 2)]
+        with pytest.raises(SystemExit):
+            cli.main(["fake", "--params", PARAMS])
+        assert "IMAGE" in capsys.readouterr().err
+
     def test_overrides_reach_the_stage(self, stage):
         cli.main([*REQUIRED, "--set", "train.steps=9", "--set", "data.seed=2"])
         params = stage().calls[0][0]
@@ -223,7 +233,7 @@ class TestRealStages:
         words = [name, "--params", PARAMS, "--dry-run"]
         for flag in described.flags:
             if flag.required:
-                words += [f"--{flag.name.replace('_', '-')}", "1"]
+                words += ["1"] if flag.positional else [f"--{flag.name.replace('_', '-')}", "1"]
         assert cli.main(words) == 0
         assert yaml.safe_load(capsys.readouterr().out)["stage"] == name
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,12 @@ def load_picture(path: Path) -> Picture:
     is decoded, so that about half a gigabyte is the most that a file can take. Refusals, also of pictures under 8 px,
     are a :class:`DataError` that names the file.
     """
-    image = _opened(path)
+    return read_picture(path, str(path))
+
+
+def read_picture(source: Path | BinaryIO, name: str) -> Picture:
+    """What :func:`load_picture` says, of a file or of an open one's bytes; ``name`` is what errors call it."""
+    image = _opened(source, name)
     if max(image.size) > WORKING:
         image.thumbnail((WORKING, WORKING), Image.Resampling.LANCZOS)
     if image.mode == "RGB":
@@ -55,7 +61,7 @@ def load_picture(path: Path) -> Picture:
     flat = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     mask = (alpha > 127).astype(np.uint8)
     if not mask.any():
-        raise DataError(f"{path}: is wholly transparent; give a picture with its subject visible")
+        raise DataError(f"{name}: is wholly transparent; give a picture with its subject visible")
     return Picture(np.array(flat), None if mask.all() else mask)
 
 
@@ -116,39 +122,39 @@ def _fitted(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.array(square if side == size else square.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def _opened(path: Path) -> Image.Image:
+def _opened(source: Path | BinaryIO, name: str) -> Image.Image:
     """The picture upright and with 8 bits a channel, RGBA where something may be transparent, else RGB."""
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # some libraries switch it on for the whole process
     try:
-        with _without_pillows_limit(), Image.open(path) as image:
-            _check_size(image, path)
+        with _without_pillows_limit(), Image.open(source) as image:
+            _check_size(image, name)
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
-            return _eight_bits(image, path)
+            return _eight_bits(image, name)
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: {_why(error)}; {_REMEDY}") from None
+        raise DataError(f"{name}: {_why(error)}; {_REMEDY}") from None
 
 
-def _check_size(image: Image.Image, path: Path) -> None:
+def _check_size(image: Image.Image, name: str) -> None:
     width, height = image.size
     if min(width, height) < SMALLEST:
-        raise DataError(f"{path}: {width} × {height} pixels; at least {SMALLEST} × {SMALLEST} are needed")
+        raise DataError(f"{name}: {width} × {height} pixels; at least {SMALLEST} × {SMALLEST} are needed")
     scale = WORKING / max(width, height)
     if scale < 1:
         image.draft(None, (max(1, round(width * scale)), max(1, round(height * scale))))
     if image.width * image.height > MAX_PIXELS:
         raise DataError(
-            f"{path}: {width} × {height} pixels, but at most {MAX_PIXELS // 10**6} million are read; scale it down"
+            f"{name}: {width} × {height} pixels, but at most {MAX_PIXELS // 10**6} million are read; scale it down"
         )
 
 
-def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
+def _eight_bits(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "F":
-        raise DataError(f"{path}: its pixels are fractions of no known range; save it with 8 or 16 bits")
+        raise DataError(f"{name}: its pixels are fractions of no known range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # PIL would clip 16-bit grey at 255 instead of scaling it
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise DataError(f"{path}: has more than 16 bits a pixel; save it with 8 or 16 bits")
+            raise DataError(f"{name}: has more than 16 bits a pixel; save it with 8 or 16 bits")
         image = Image.fromarray((values >> 8).astype(np.uint8))
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 

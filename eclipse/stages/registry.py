@@ -1,7 +1,8 @@
 """Names of the stages, and what can be told about one by reading its source instead of importing it.
 
-A stage's flags are the keyword-only arguments of its function. They are read from the syntax tree: importing a stage
-may import torch, and ``--help``, ``--dry-run`` or a misspelt flag should not wait for that.
+A stage's flags are the keyword-only arguments of its function; what stands before them is given without a flag. They
+are read from the syntax tree: importing a stage may import torch, and ``--help``, ``--dry-run`` or a misspelt flag
+should not wait for that.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import ast
 import importlib
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,17 @@ STAGES: dict[str, str] = {
     "generate": "eclipse.stages.generate:run",
     "interpolate": "eclipse.stages.interpolate:run",
     "finetune": "eclipse.stages.finetune:run",
+    "register": "eclipse.stages.register:run",
+    "review": "eclipse.stages.review:run",
+    "sign": "eclipse.stages.sign:run",
+    "promote": "eclipse.stages.promote:run",
+    "rollback": "eclipse.stages.rollback:run",
+    "bundle": "eclipse.stages.bundle:run",
+    "pin-decoder": "eclipse.stages.pin_decoder:run",
+    "whence": "eclipse.stages.whence:run",
+    "replay": "eclipse.stages.replay:run",
+    "drift": "eclipse.stages.drift:run",
+    "signing-key": "eclipse.stages.keys:run",
     "pretrain-oracle": "eclipse.stages.pretrain:oracle",
     "pretrain-clip": "eclipse.stages.pretrain:clip",
     "pretrain-movq": "eclipse.stages.pretrain:movq",
@@ -62,16 +74,22 @@ _START: dict[Any, Any] = {bool: False, tuple: ()}
 
 @dataclass(frozen=True)
 class Flag:
-    """One keyword-only argument of a stage function: a value, a switch (bool), or a repeatable text (tuple)."""
+    """One keyword-only argument of a stage function: a value, a switch (bool), or a repeatable text (tuple).
+
+    An argument that is not keyword-only is ``positional``: written without its name, and always required.
+    """
 
     name: str
     type: Callable[[str], Any]
     required: bool
     default: Any = None
+    positional: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:
-        """How it is written: ``--any-encoder``; one letter also with a single dash."""
+        """How it is written: ``--any-encoder``; one letter also with a single dash; a positional one by its value."""
+        if self.positional:
+            return (self.name,)
         option = f"--{self.name.replace('_', '-')}"
         return (f"-{self.name}", option) if len(self.name) == 1 else (option,)
 
@@ -118,8 +136,10 @@ def describe(name: str) -> Stage:
     if not found:
         raise TypeError(f"{module} has no function {function}")
     document = ast.get_docstring(found[0]) or ast.get_docstring(tree) or ""
-    arguments = zip(found[0].args.kwonlyargs, found[0].args.kw_defaults, strict=True)
-    flags = tuple(_flag(name, argument, default) for argument, default in arguments)
+    signature = found[0].args
+    named = zip(signature.kwonlyargs, signature.kw_defaults, strict=True)
+    placed = (replace(_flag(name, argument, None), positional=True) for argument in signature.args[1:])
+    flags = (*placed, *(_flag(name, argument, default) for argument, default in named))
     return Stage(name, target, document, flags)
 
 
