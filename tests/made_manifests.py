@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ def made_manifest(
 ) -> dict[str, Any]:
     wanted = Wanted(source or made_prompt(), seed=7)
     identity = Identity.of(served or made_served(), ServeParams())
+    # A module may call this before the tests' own number of threads is set.
+    identity = replace(identity, compute=identity.compute.model_copy(update={"threads": 1}))
     return manifest(made_drawn(image), wanted, DRAWING, identity, created=AT)
 
 

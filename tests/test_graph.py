@@ -57,7 +57,7 @@ def _names(items: list) -> list[str]:
 
 
 def _sections_read(path: Path) -> set[str]:
-    """Sections that the functions of a module take from an argument annotated ``Params``; dumping it reads all."""
+    """Sections that the functions of a module take from a ``Params``; dumping it reads all but what it excludes."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.FunctionDef):
@@ -66,7 +66,10 @@ def _sections_read(path: Path) -> set[str]:
         names = {item.arg for item in arguments if item.annotation and ast.unparse(item.annotation) == "Params"}
         for inner in ast.walk(node):
             if isinstance(inner, ast.Attribute) and ast.unparse(inner.value) in names:
-                found |= set(Params.model_fields) if inner.attr == "model_dump" else {inner.attr}
+                found.add(inner.attr)
+            if isinstance(inner, ast.Call) and ast.unparse(inner.func) in {f"{name}.model_dump" for name in names}:
+                left_out = [ast.literal_eval(word.value) for word in inner.keywords if word.arg == "exclude"]
+                found |= set(Params.model_fields).difference(*left_out)
     return found & set(Params.model_fields)
 
 

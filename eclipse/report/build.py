@@ -52,6 +52,7 @@ def write_report(params: Params, sources_: Sources, out: Path) -> dict[str, Any]
     trainings = [t for t in sources.read_trainings(sources_.priors) if f"{t.point}-{t.seed}" in names]
     selection = read_json(sources_.selected / "selection.json")
     metric = headline(rows, selection["metric"])
+    settings = params.model_dump(mode="json", exclude={"promote", "serve"})  # which make no figure of the page
     subjects = read_subjects(params, sources_)
     made = [sheets.make_sheet(rows, sources_.details, sources_.dataset, s, columns=SHEET_COLUMNS) for s in SPLITS]
     drawn = [sheet for sheet in made if sheet is not None]
@@ -65,7 +66,7 @@ def write_report(params: Params, sources_: Sources, out: Path) -> dict[str, Any]
         "failures": failure_cells(selection, rows, sources_),
         "subjects": subjects.context if subjects else None,
         "studies": sources.read_studies(sources_.study) if sources_.study else [],
-        "settings": yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        "settings": yaml.safe_dump(settings, sort_keys=False, allow_unicode=True),
         "lineage": lineage(trainings, sources_.dataset),
     }
     (out / "report.html").write_text(render(context), encoding="utf-8")

@@ -28,7 +28,7 @@ def repository(tmp_path_factory):
         (artifacts / "subjects" / name).symlink_to(artifacts / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        registry = Registry("sqlite:///mlflow.db")
+        registry = Registry(f"sqlite:///{root}/mlflow.db")
         for point in VARIANTS.values():
             make_version(registry, root / point, 0, point)
     (artifacts / "subjects" / "priors" / "eclipse-0.2-0").symlink_to(root / "eclipse-0.2" / "selected")
@@ -38,7 +38,8 @@ def repository(tmp_path_factory):
 @pytest.fixture
 def there(repository, monkeypatch):
     monkeypatch.chdir(repository)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    # MLflow keeps connections by address: a relative one might be another test's.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{repository}/mlflow.db")
     monkeypatch.delenv("ECLIPSE_RELEASES", raising=False)
     return repository
 

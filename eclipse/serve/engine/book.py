@@ -13,7 +13,7 @@ _MEMORY = 20.0  # seconds of work after which a measurement counts half
 
 
 class Speed:
-    """Cost done per second of work, of the last half minute or so; ``first`` until something was measured."""
+    """Cost done per second of work, of the last half minute or so of it."""
 
     def __init__(self) -> None:
         self._work = self._seconds = 0.0

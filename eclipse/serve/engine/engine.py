@@ -30,8 +30,9 @@ class Stats:
 
     ``pending`` is the cost of all that was taken on and not done, in decoder steps of one picture of the decoder's own
     size, and ``speed`` how much of it is done a second; ``queued`` counts pictures that wait for an embedding or a
-    slot, ``slots_in_use`` those being drawn; ``step_seconds`` is the mean of late. ``failures`` counts jobs ended by an
-    error. ``exact``: results have the same bits whatever the neighbours, by configuration and as found on this machine.
+    slot, ``slots_in_use`` those being drawn; ``step_seconds`` is the mean of late. ``failures`` counts errors that were
+    not the input's. ``exact``: results have the same bits whatever the neighbours, as configured and as found on this
+    machine.
     """
 
     pending: float

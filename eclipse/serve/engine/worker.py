@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from eclipse.config.serve import ServeParams
+from eclipse.errors import EclipseError
 from eclipse.models.clip import FrozenClip
 from eclipse.models.decoder import Decoder
 from eclipse.serve.engine.book import Book
@@ -39,7 +40,13 @@ class Worker:
     """Everything that only the compute thread touches, but for :attr:`priors`, which may be replaced at any time."""
 
     def __init__(
-        self, clip: FrozenClip, decoder: Decoder, book: Book, params: ServeParams, observe: Observe, record: Any
+        self,
+        clip: FrozenClip,
+        decoder: Decoder,
+        book: Book,
+        params: ServeParams,
+        observe: Observe,
+        record: Callable[[dict[str, Any]], None] | None,
     ) -> None:
         self.canvas = Canvas(decoder)
         self.stepper = Stepper(decoder, 2 * params.slots, exact=params.exact)
@@ -85,7 +92,7 @@ class Worker:
         try:
             self.shadow.run_one()
         except Exception as error:
-            log.warning("shadow scoring: %s", error)
+            log.warning("shadow scoring failed: %s", type(error).__name__)
 
     def fail_all(self, error: Exception) -> None:
         """End every open order with ``error``."""
@@ -203,8 +210,9 @@ class Worker:
     def _fail(self, order: Order, error: Exception) -> None:
         if not order.open:  # another of its pictures failed before
             return
-        self.failures += 1
-        log.warning("a job failed: %s: %s", type(error).__name__, error)
+        if not isinstance(error, EclipseError):  # which are the input's fault and may quote it
+            self.failures += 1
+            log.error("a job failed", exc_info=error)
         self._end(order, error)
 
     def _end(self, order: Order, error: Exception | None) -> None:

@@ -214,12 +214,13 @@ class TestFailures:
             return bool((embeds == 5).all(1).any())
 
         async def run():
-            before = await pictures(engine, job(2, text="a circle"))
+            before = await pictures(engine, job(2, text="a circle", steps=20))
             breaks(engine, monkeypatch, "stepper", "_call", poisoned)
-            good = asyncio.ensure_future(pictures(engine, job(2, text="a circle", steps=3)))
+            good = await begun(engine, job(2, text="a circle", steps=20))
             with pytest.raises(RuntimeError, match="broken"):
                 await pictures(engine, job(1, text="poison"))
-            after = await good
+            assert engine.stats().slots_in_use == 1
+            after = drawn([event async for event in good])
             assert np.array_equal(before[0].image, after[0].image)
 
         with running() as engine:

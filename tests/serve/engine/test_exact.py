@@ -56,6 +56,7 @@ def steps_of(stepper: Stepper, canvas: Canvas, mine: tuple, others: list[tuple],
 
 
 class TestRows:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("threads", "scheduler", "guidance"),
         [(1, "dpm++", 4.0), (1, "ddim", 1.0), (1, "ddpm", 4.0), (2, "dpm++", 4.0)],
@@ -115,6 +116,7 @@ ASKED = {
 
 
 class TestEngine:
+    @pytest.mark.slow
     def test_alone_and_among_others_they_are_the_same_pictures(self, running):
         async def alone():
             return {name: await pictures(engine, asked) for name, asked in ASKED.items()}
