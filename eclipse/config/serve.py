@@ -32,7 +32,7 @@ class ServeParams(Section):
     """Always compute all slots, so that a picture's bits do not depend on its neighbours. ``false`` computes only those
     in use: quicker for a lone request, equal up to rounding only."""
     prior_batch: int = Field(4, ge=1)
-    """Prompts that text encoder and prior work on at once, by the same rule."""
+    """Prompts that text encoder and prior take on between two decoder steps; not ``exact``, they share one call."""
     max_pending: float = Field(400, gt=0)
     """Work taken on at once, in decoder steps of one picture of the decoder's own size; beyond it there is a 429."""
     request_seconds: float = Field(120, gt=0)
