@@ -47,7 +47,6 @@ STAGES: dict[str, str] = {
     "pin-decoder": "eclipse.stages.pin_decoder:run",
     "whence": "eclipse.stages.whence:run",
     "replay": "eclipse.stages.replay:run",
-    "drift": "eclipse.stages.drift:run",
     "signing-key": "eclipse.stages.keys:run",
     "pretrain-oracle": "eclipse.stages.pretrain:oracle",
     "pretrain-clip": "eclipse.stages.pretrain:clip",
