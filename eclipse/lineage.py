@@ -113,11 +113,11 @@ def point_tags(files: SweepFiles, name: str) -> dict[str, str]:
 def origin(lock: Path | None) -> dict[str, str]:
     """Git commit, whether the tree differed from it, and the SHA-256 of dvc.lock, where there are such things."""
     tags = {}
-    commit = _git("rev-parse", "HEAD")
+    commit = git(Path(), "rev-parse", "HEAD")
     if commit:
         tags = {
             "mlflow.source.git.commit": commit,
-            "eclipse.git.dirty": str(bool(_git("status", "--porcelain"))).lower(),
+            "eclipse.git.dirty": str(bool(git(Path(), "status", "--porcelain"))).lower(),
         }
     if lock and lock.exists():
         tags["eclipse.dvc_lock"] = sha256(lock)
@@ -137,11 +137,17 @@ def _parsed(lock: Path, modified: int) -> dict[str, Any]:
     return yaml.load(lock.read_text(encoding="utf-8"), loader) or {}
 
 
-def _git(*words: str) -> str:
+def git(folder: Path, *words: str) -> str:
+    """What ``git`` prints in ``folder``, stripped; empty where it fails or is not installed."""
+    return git_bytes(folder, *words).decode(errors="replace").strip()
+
+
+def git_bytes(folder: Path, *words: str) -> bytes:
+    """The same, to the byte."""
     try:
-        return subprocess.run(["git", *words], capture_output=True, text=True, check=False).stdout.strip()
+        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, check=False).stdout
     except OSError:
-        return ""
+        return b""
 
 
 def environment() -> dict[str, str]:

@@ -109,8 +109,8 @@ class Worker:
             self._fail(str(error))
 
     def _fail(self, fault: str) -> None:
-        self.mounted.fault = fault
         log.error("nothing is served: %s", fault)
+        self.mounted.fault = fault  # last: whoever sees the fault finds its line in the log
 
     def _draining(self, before: Any) -> Any:
         def handler(number: int, frame: FrameType | None) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 
 from eclipse.config.params import Params
 from eclipse.errors import ConfigError
-
-VARIANTS = ("eclipse", "lambda-eclipse")
+from eclipse.stages.variant import name_of
 
 
 def run(
@@ -71,15 +70,6 @@ def builder(params: Params) -> Any:
     from eclipse.serve.bundle import build_bento
 
     return partial(build_bento, root=Path(), decoder=params.serve.decoder)
-
-
-def name_of(variant: str, decoder: str) -> str:
-    """The registered model's name; :class:`ConfigError` for a variant that there is not."""
-    if variant not in VARIANTS:
-        raise ConfigError(f"--variant {variant}: choose {' or '.join(VARIANTS)}")
-    from eclipse.tracking.registry import model_name
-
-    return model_name(variant, decoder)
 
 
 def user() -> str:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from eclipse.config.params import Params
-from eclipse.errors import ConfigError, DataError
-
-VARIANTS = ("eclipse", "lambda-eclipse")
+from eclipse.errors import DataError
+from eclipse.stages.variant import check_variant
 
 
 def run(
@@ -39,8 +38,7 @@ def run(
         baseline: λ-ECLIPSE without a champion: the text-only prior of the reference ``mean``.
         out: the sheet's folder; by default artifacts/review/VARIANT.
     """
-    if variant not in VARIANTS:
-        raise ConfigError(f"--variant {variant}: choose {' or '.join(VARIANTS)}")
+    check_variant(variant)
     from eclipse.promotion.compare import Ground, Variant
     from eclipse.promotion.review import Places, review
     from eclipse.releases.store import Releases, releases_folder

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from eclipse.config.params import Params
-from eclipse.stages.promote import builder, name_of, user
+from eclipse.stages.promote import builder, user
+from eclipse.stages.variant import name_of
 
 
 def run(

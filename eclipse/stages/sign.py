@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eclipse.config.params import Params
-from eclipse.errors import ConfigError
-from eclipse.stages.review import VARIANTS
+from eclipse.stages.variant import name_of
 
 
 def run(
@@ -21,13 +20,12 @@ def run(
         variant: eclipse or lambda-eclipse.
         picks: the line that a blind sheet shows when you are done; it is uncovered and recorded.
     """
-    if variant not in VARIANTS:
-        raise ConfigError(f"--variant {variant}: choose {' or '.join(VARIANTS)}")
+    name = name_of(variant, params.serve.decoder)
     from eclipse.promotion.sign import sign
-    from eclipse.tracking.registry import Registry, model_name
+    from eclipse.tracking.registry import Registry
 
     registry = Registry()
-    found = registry.get(model_name(variant, params.serve.decoder), version)
+    found = registry.get(name, version)
     tags = sign(registry, found, reviewer, picks=picks)
     print(f"{found}: signed by {reviewer.strip()}")
     for key, value in tags.items():

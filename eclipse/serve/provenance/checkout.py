@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Literal, TypeAlias
 from eclipse.embeddings.header import store_hash
 from eclipse.errors import EclipseError
 from eclipse.files import read_json, sha256
+from eclipse.lineage import git, git_bytes
 from eclipse.models.checkpoint import CONFIG, WEIGHTS, prior_hash
 from eclipse.releases.decoder import REFERENCE, read_reference
 from eclipse.releases.digests import tree_digest_of
@@ -73,7 +73,7 @@ class Checkout:
         file = self.root / _LOCK
         found = _standing(hash_, [(file, sha256(file))] if file.is_file() else [])
         if found.has != "here" and commit:
-            kept = _git(self.root, "cat-file", "blob", f"{commit}:{_LOCK}")
+            kept = git_bytes(self.root, "cat-file", "blob", f"{commit}:{_LOCK}")
             if kept and hashlib.sha256(kept).hexdigest() == hash_:
                 return Standing("here", f"{_LOCK} at commit {commit[:12]}")
         return found
@@ -86,18 +86,6 @@ class Checkout:
 
     def _globbed(self, patterns: Iterable[str]) -> list[Path]:
         return [path for pattern in patterns for path in sorted(self.root.glob(pattern))]
-
-
-def git(folder: Path, *words: str) -> str:
-    """What ``git`` prints in ``folder``, stripped; empty where it fails or is not installed."""
-    return _git(folder, *words).decode(errors="replace").strip()
-
-
-def _git(folder: Path, *words: str) -> bytes:
-    try:
-        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, check=False).stdout
-    except OSError:
-        return b""
 
 
 def _tells(folder: Path, hash_: str) -> bool:

@@ -17,10 +17,10 @@ import eclipse
 from eclipse.config.serve import ServeParams
 from eclipse.errors import DataError
 from eclipse.files import read_json
+from eclipse.lineage import git
 from eclipse.models.device import pick
 from eclipse.releases import Served, ServedPrior
 from eclipse.releases.manifest import MANIFEST
-from eclipse.serve.provenance.checkout import git
 from eclipse.serve.provenance.schema import Compute, Data, Frozen, Prior, Registered, Service, Training
 
 _CPU_INFO = Path("/proc/cpuinfo")

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import uvicorn
+from listening import listening
 from made_server import MINI, NAMES, make_prior, make_root
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
@@ -39,8 +35,8 @@ def site(tmp_path_factory) -> Iterator[Site]:
     root = make_root(tmp_path_factory.mktemp("page") / "root", steps=2, max_steps=100, max_pending=120)
     _release(root)
     serving = load(root)
-    with _listening(create_app(serving)) as address, _listening(create_app(serving, key=KEY)) as guarded:
-        yield Site(serving, address, guarded)
+    with listening(create_app(serving)) as port, listening(create_app(serving, key=KEY)) as guarded:
+        yield Site(serving, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{guarded}")
     serving.engine.close(0)
 
 
@@ -61,20 +57,6 @@ def _release(root: Path) -> None:
     frozen = releases.add_frozen(MINI)
     with releases.lock():
         releases.write_state(state.following(NAMES["eclipse"], state.models[NAMES["eclipse"]], frozen=frozen))
-
-
-@contextmanager
-def _listening(app) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(20)
 
 
 @pytest.fixture(scope="module")
