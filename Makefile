@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo side-by-side test lint deps lock pretrain study clean
+.PHONY: help setup demo side-by-side deployments pipeline validate-k8s k8s-preflight test lint deps lock pretrain study clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(CURDIR)/.venv/bin
@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /  make \1\t/' | expand -t 20
 
 setup: $(READY)  ## make .venv from requirements.lock (skipped when it is up to date)
 
@@ -46,14 +46,27 @@ side-by-side:
 	    reference-subjects select-subjects interpolate & \
 	wait
 
+deployments: setup  ## pool, limit, deployments and automations on the Prefect server that PREFECT_API_URL names
+	@python -m flows.deploy $(if $(POOL),--pool $(POOL)) $(if $(REPOSITORY),--repository $(REPOSITORY)) $(if $(GPUS),--gpus $(GPUS))
+
+pipeline: setup  ## compile components/ to Kubeflow IR YAML (build/pipeline.yaml)
+	@python -m components.pipeline
+
+validate-k8s: setup  ## render both overlays and check every object; needs kubectl
+	@python -m k8s.check
+
+k8s-preflight: setup  ## what a cluster lacks for an overlay (OVERLAY=k8s/overlays/gpu)
+	@python -m k8s.check preflight $(OVERLAY)
+
 test: setup  ## all tests
-	@python -m pytest
+	@python -m pytest -n logical --maxprocesses 4
 
 lint: setup  ## ruff, mypy and the import contracts
 	@ruff check .
 	@ruff format --check .
-	@mypy eclipse
+	@mypy eclipse flows components k8s/check images/lock.py
 	@lint-imports
+	@hadolint images/Dockerfile
 
 deps: setup  ## write each stage's code dependencies into dvc.yaml
 	@python tests/closure.py --write

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from eclipse.errors import DataError
 
-NOT_SERVED = frozenset({"mlflow", "dvc", "prefect", "kfp", "kfp-kubernetes"})
+NOT_SERVED = frozenset(
+    {"mlflow", "dvc", "prefect", "prefect-kubernetes", "kfp", "kfp-kubernetes", "kubeflow", "boto3", "psycopg2-binary"}
+)
 """Dependencies that the method's neighbours need and the service does not; nor does it need any extra."""
 
 _ENTRY = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==")

@@ -89,7 +89,9 @@ def test_whose_authority_is_unknown_is_whole_but_not_trusted(configured):
     assert (found.state, found.faults) == ("Valid", ("signingCredential.untrusted",))
 
 
-@pytest.mark.parametrize("key", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1(), None], ids=str)
+@pytest.mark.parametrize(
+    "key", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1(), None], ids=lambda key: key.name if key else "own"
+)
 def test_keys_of_each_kind_serve(configured, key):
     key = KEY if key is None else ec.generate_private_key(key)
     configured(chain_of(key), key, signing=False)
