@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from eclipse.config.cluster import ClusterParams
 from eclipse.config.promote import PromoteParams
 from eclipse.config.section import Section
 from eclipse.config.serve import ServeParams
@@ -281,6 +282,7 @@ class Params(Section):
     finetune: FinetuneParams = FinetuneParams()
     promote: PromoteParams = PromoteParams()
     serve: ServeParams = ServeParams()
+    cluster: ClusterParams = ClusterParams()
     study: StudyParams = StudyParams()
 
     @model_validator(mode="after")

@@ -39,7 +39,7 @@ class StoreWriter:
 
     def __init__(self, out: Path, identity: dict[str, Any]) -> None:
         self.out = out
-        self.partial = out.with_name(out.name + ".partial")
+        self.partial = partial_of(out)
         self._progress: dict[str, Any] = {"identity": identity, "shards": {}}
         self._adopt()
 
@@ -119,6 +119,11 @@ class StoreWriter:
         """
         return dict(self._progress["shards"][name])
 
+    def publish_part(self) -> None:
+        """Move what is finished to its destination as a part of a store: without header, with its notes."""
+        self._save()
+        self._move()
+
     def publish(self, facts: dict[str, Any], params: StoreParams, shards: dict[str, int]) -> Header:
         """Add the header and move the whole to its destination; what stood there before is replaced.
 
@@ -127,13 +132,16 @@ class StoreWriter:
         header = self._header(facts, params, shards)
         # Without defaults: a store without subjects has the header, and so the identity, that it always had.
         write_json(self.partial / HEADER, header.model_dump(mode="json", exclude_defaults=True))
+        self._move()
+        (self.out / PROGRESS).unlink()
+        return header
+
+    def _move(self) -> None:
         old = self.out.with_name(f".{self.out.name}.{uuid.uuid4().hex[:8]}.old")
         if self.out.exists():
             self.out.replace(old)
         self.partial.replace(self.out)
-        (self.out / PROGRESS).unlink()
         shutil.rmtree(old, ignore_errors=True)
-        return header
 
     def _header(self, facts: dict[str, Any], params: StoreParams, shards: dict[str, int]) -> Header:
         notes = {split: [self.notes(shard_name(split, i)) for i in range(count)] for split, count in shards.items()}
@@ -156,6 +164,11 @@ class StoreWriter:
 
     def _save(self) -> None:
         write_json(self.partial / PROGRESS, self._progress)
+
+
+def partial_of(out: Path) -> Path:
+    """Where the finished shards of the store ``out`` wait for the others."""
+    return out.with_name(out.name + ".partial")
 
 
 def shard_name(split: str, number: int) -> str:

@@ -52,7 +52,8 @@ def write_report(params: Params, sources_: Sources, out: Path) -> dict[str, Any]
     trainings = [t for t in sources.read_trainings(sources_.priors) if f"{t.point}-{t.seed}" in names]
     selection = read_json(sources_.selected / "selection.json")
     metric = headline(rows, selection["metric"])
-    settings = params.model_dump(mode="json", exclude={"promote", "serve"})  # which make no figure of the page
+    # What makes no figure of the page is left out.
+    settings = params.model_dump(mode="json", exclude={"promote", "serve", "cluster"})
     subjects = read_subjects(params, sources_)
     made = [sheets.make_sheet(rows, sources_.details, sources_.dataset, s, columns=SHEET_COLUMNS) for s in SPLITS]
     drawn = [sheet for sheet in made if sheet is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,40 +15,82 @@ from eclipse.data.manifest import Manifest, Shard, load_manifest, open_split, ve
 from eclipse.data.shards import read_shard
 from eclipse.embeddings.extract import embed_records, estimate_statics
 from eclipse.embeddings.header import VERSION, Header, SplitEntry
+from eclipse.embeddings.parts import parse_part, put_together, share
 from eclipse.embeddings.quantise import Statics
 from eclipse.embeddings.subjects import is_annotated
 from eclipse.embeddings.writer import StoreWriter, shard_name
-from eclipse.errors import DataError
+from eclipse.errors import ConfigError, DataError
 from eclipse.files import write_json
 from eclipse.models.clip import FrozenClip
 
 SAMPLE = 2048  # captions that the channel statistics are estimated from
 
 
-def run(params: Params, *, dataset: Path, frozen: Path, out: Path, metrics: Path) -> dict[str, Any]:
+def run(
+    params: Params,
+    *,
+    dataset: Path,
+    frozen: Path,
+    out: Path,
+    metrics: Path,
+    part: str | None = None,
+    parts: Path | None = None,
+) -> dict[str, Any]:
     """Embed ``dataset`` with the CLIP in ``frozen``/clip; write the store ``out`` and its figures ``metrics``.
 
     Of annotated records, subject pictures and edges are embedded too; a dataset has subjects in all records or in none.
 
     One store shard for each dataset shard. Killed and run again, it goes on after the last finished shard and ends in
     the same bytes. Raises :class:`DataError` for a dataset shard whose hash is wrong, before anything of it is used.
+
+    ``part`` "I/N" embeds the I-th of N ranges of shards, counted from 0, into the folder ``out``, which is then no
+    store yet. ``parts`` is the folder that holds all N of these; they are put together, and the store has the same
+    bytes as one embedded in one piece on the same kind of machine.
     """
+    if part is not None and parts is not None:
+        raise ConfigError("part and parts: give one of them; part embeds a range of shards, parts puts all together")
+    mine = None if part is None else parse_part(part)
     manifest = load_manifest(dataset)
     clip = FrozenClip.load(frozen / "clip")
     facts = _facts(clip, manifest)
-    writer = StoreWriter(out, {"version": VERSION, "store": params.store.model_dump(mode="json"), **facts})
+    identity = {"version": VERSION, "store": params.store.model_dump(mode="json"), **facts}
+    work: Sequence[tuple[str, Shard]] = _shards(manifest)
+    if parts is not None:
+        put_together(parts, out, identity, [name for name, _ in work])
+    writer = StoreWriter(out, identity)
+    if parts is None:
+        work = work if mine is None else share(work, mine)
+        _embed(params, dataset, manifest, work, clip, writer)
+    if mine is not None:
+        writer.publish_part()
+        summary: dict[str, Any] = {"part": part, "shards": len(work), "records": sum(s.count for _, s in work)}
+    else:
+        header = writer.publish(facts, params.store, {k: len(v.shards) for k, v in manifest.splits.items()})
+        summary = _summary(header, writer)
+    write_json(metrics, summary)
+    return summary
+
+
+def _embed(
+    params: Params,
+    dataset: Path,
+    manifest: Manifest,
+    work: Sequence[tuple[str, Shard]],
+    clip: FrozenClip,
+    writer: StoreWriter,
+) -> None:
+    """Embed the shards ``work`` that ``writer`` does not have yet."""
     first = _first_split(dataset, manifest)
     annotated = any(is_annotated(record) for record in islice(open_split(dataset, first), 1))
     statics = writer.statics() or _new_statics(params, dataset, first, clip, writer, annotated=annotated)
-    total = sum(split.count for split in manifest.splits.values())
-    with tqdm(total=total, desc="embed", unit="record", mininterval=1.0) as bar:
-        for name, shard in _shards(manifest):
+    batch_size = params.store.batch_size
+    with tqdm(total=sum(s.count for _, s in work), desc="embed", unit="record", mininterval=1.0) as bar:
+        for name, shard in work:
             if writer.finished(name):
                 bar.update(shard.count)
                 continue
             path = verify_shard(dataset, shard)
             records = list(read_shard(path))
-            batch_size = params.store.batch_size
             embedded = embed_records(
                 clip,
                 records,
@@ -58,10 +101,6 @@ def run(params: Params, *, dataset: Path, frozen: Path, out: Path, metrics: Path
                 advance=bar.update,
             )
             writer.write_shard(name, records, embedded, statics, params.store)
-    header = writer.publish(facts, params.store, {k: len(v.shards) for k, v in manifest.splits.items()})
-    summary = _summary(header, writer)
-    write_json(metrics, summary)
-    return summary
 
 
 def _facts(clip: FrozenClip, manifest: Manifest) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from eclipse.data.subjects import Subject, subjects_of, with_subjects
 from eclipse.embeddings.header import store_hash
 from eclipse.embeddings.store import Store
 from eclipse.embeddings.writer import StoreWriter
-from eclipse.errors import DataError, StoreError
+from eclipse.errors import ConfigError, DataError, StoreError
 from eclipse.files import tree_digest
 from eclipse.models.clip import FrozenClip, save_clip
 from eclipse.stages.embed import run
@@ -375,3 +375,74 @@ def test_subject_embedding_that_is_not_finite_names_its_record(inputs, tmp_path,
     with pytest.raises(StoreError, match=f"train-000001: {what} hold NaN"):
         embed(tmp_path, {**inputs, "dataset": dataset})
     assert calls == [3, 3, 3], "pictures, edges, subjects of one size together"
+
+
+def embed_part(tmp_path, inputs, part, *overrides):
+    out = tmp_path / "parts" / part.partition("/")[0]
+    return run(params(*overrides), **inputs, out=out, metrics=tmp_path / "part.json", part=part)
+
+
+def put_together(tmp_path, inputs, *overrides):
+    parts = {"out": tmp_path / "store", "metrics": tmp_path / "store.json", "parts": tmp_path / "parts"}
+    return run(params(*overrides), **inputs, **parts)
+
+
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_parts_put_together_are_the_store_of_one_piece(inputs, whole, tmp_path, count):
+    shards = [embed_part(tmp_path, inputs, f"{i}/{count}")["shards"] for i in range(count)]
+    assert sum(shards) == 4 and max(shards) - min(shards) <= 1
+    (tmp_path / "store.partial").mkdir()
+    (tmp_path / "store.partial/progress.json").write_text("{}")
+    assert put_together(tmp_path, inputs) == whole[1]
+    assert tree_digest(tmp_path / "store") == tree_digest(whole[0])
+    assert not (tmp_path / "store.partial").exists()
+
+
+def test_parts_with_subjects_and_a_killed_part(subject_inputs, subject_store, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            embed_part(tmp_path, subject_inputs, "0/2")
+    with monkeypatch.context() as patch:
+        written = interrupt_after(patch, 99)
+        embed_part(tmp_path, subject_inputs, "0/2")
+        embed_part(tmp_path, subject_inputs, "1/2")
+    assert written == ["train/shard-00001", "train/shard-00002", "val_seen/shard-00000"]
+    assert put_together(tmp_path, subject_inputs) == subject_store[1]
+    assert tree_digest(tmp_path / "store") == tree_digest(subject_store[0])
+
+
+def test_parts_that_are_no_whole_are_named_and_leave_the_old_store(inputs, whole, tmp_path):
+    with pytest.raises(StoreError, match=r"parts: holds no parts of a store"):
+        put_together(tmp_path, inputs)
+    embed_part(tmp_path, inputs, "0/2")
+    with pytest.raises(StoreError, match=r"shard train/shard-00002 and 1 more in no part; run embed --part"):
+        put_together(tmp_path, inputs)
+    embed_part(tmp_path, inputs, "1/2")
+    put_together(tmp_path, inputs)
+    table = tmp_path / "parts/1/train/shard-00002.parquet"
+    table.unlink()
+    table.write_bytes(b"?")
+    with pytest.raises(StoreError, match=r"parts/1/train/shard-00002\.parquet: 1 bytes instead of"):
+        put_together(tmp_path, inputs)
+    embed_part(tmp_path, inputs, "1/2", "store.image_dtype=fp32")
+    with pytest.raises(StoreError, match=r"parts/1: of another encoder, dataset or configuration"):
+        put_together(tmp_path, inputs)
+    assert tree_digest(tmp_path / "store") == tree_digest(whole[0])
+
+
+def test_parts_under_other_statistics_are_refused(inputs, tmp_path, monkeypatch):
+    embed_part(tmp_path, inputs, "0/2")
+    monkeypatch.setattr("eclipse.stages.embed.SAMPLE", 5)
+    embed_part(tmp_path, inputs, "1/2")
+    with pytest.raises(StoreError, match=r"parts/1: its channel statistics are not those of the other parts"):
+        put_together(tmp_path, inputs)
+
+
+@pytest.mark.parametrize("part", ["2/2", "1", "-1/2", "0/0", "a/b"])
+def test_parts_that_cannot_be_are_told_before_anything_is_read(tmp_path, part):
+    nowhere = {"dataset": tmp_path / "none", "frozen": tmp_path / "none"}
+    with pytest.raises(ConfigError, match=r"part '.*': write I/N with 0 ≤ I < N"):
+        embed_part(tmp_path, nowhere, part)
+    with pytest.raises(ConfigError, match="give one of them"):
+        run(params(), **nowhere, out=tmp_path, metrics=tmp_path, part="0/1", parts=tmp_path)
