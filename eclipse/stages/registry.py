@@ -38,6 +38,7 @@ STAGES: dict[str, str] = {
     "generate": "eclipse.stages.generate:run",
     "interpolate": "eclipse.stages.interpolate:run",
     "finetune": "eclipse.stages.finetune:run",
+    "drift": "eclipse.stages.drift:run",
     "register": "eclipse.stages.register:run",
     "review": "eclipse.stages.review:run",
     "sign": "eclipse.stages.sign:run",
