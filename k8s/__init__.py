@@ -1,0 +1,1 @@
+"""Manifests for Kubernetes (kustomize), and ``k8s.check``, which reads them as an API server would."""
