@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,15 @@ from k8s.check.checks import problems
 from k8s.check.rendered import OVERLAYS, ROOT, Problem, Rendered, render
 
 HERE = Path(__file__).parent
+RENDERED = ("test_overlays.py", "test_preflight.py", "test_serving.py")
+"""Files whose tests render overlays, or ask a server, by kubectl."""
+
+
+def pytest_collection_modifyitems(items):
+    if shutil.which("kubectl") is None:
+        for item in items:
+            if item.path.is_relative_to(HERE) and item.path.name in RENDERED:
+                item.add_marker(pytest.mark.skip(reason="kubectl is not installed"))
 
 
 @pytest.fixture(scope="session")
