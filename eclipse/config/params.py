@@ -3,95 +3,18 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from eclipse.config.cluster import ClusterParams
+from eclipse.config.data import DataParams
+from eclipse.config.decoder import DecoderParams, Sampler
+from eclipse.config.frozen import FrozenParams
 from eclipse.config.promote import PromoteParams
 from eclipse.config.section import Section
 from eclipse.config.serve import ServeParams
 from eclipse.config.subjects import AnnotateParams, FinetuneParams, SubjectsParams
-
-
-class WorldParams(Section):
-    """The mini world's dataset (``data.source: world``)."""
-
-    train: int = Field(6000, ge=1)
-    """Captioned scenes for training priors."""
-    evaluation: int = Field(300, ge=1)
-    """Scenes in each of the four evaluation splits (val/test × seen/held-out)."""
-    seed: int = Field(0, ge=0)
-    """Same seed, same bytes."""
-    caption_noise: float = Field(0.0, ge=0, le=1)
-    """Share of training captions exchanged for those of other scenes."""
-
-
-class DataParams(Section):
-    """Where captioned images come from and how they are split."""
-
-    source: Literal["world", "folder", "pairs", "coco", "webdataset"] = "world"
-    """The mini world, or an image folder with metadata.jsonl, image/.txt pairs, COCO captions JSON, or tar shards."""
-    path: Path | None = None
-    """The folder (for COCO: the captions JSON) to ingest; not used by the world."""
-    images: Path | None = None
-    """COCO only: the folder of its images."""
-    shard_size: int = Field(1000, ge=1)
-    """Records in one tar shard."""
-    image_size: int = Field(64, ge=16)
-    """Ingested images are fitted into a square of this many pixels (aspect kept, padded with ``background``)."""
-    background: tuple[int, int, int] = (255, 255, 255)
-    """RGB put behind transparent images and in the padding."""
-    tolerate: bool = False
-    """Skip and count damaged records instead of stopping at the first."""
-    dedupe_distance: int = Field(0, ge=-1, le=16)
-    """Perceptual-hash distance up to which two images are the same; -1 keeps duplicates."""
-    drop: dict[str, tuple[str, ...]] = Field({})
-    """Metadata field → values: records that have one of them are left out."""
-    hold_out: str | None = None
-    """Regular expression on captions: a match is in the cell named by its groups; cells are held out of training."""
-    hold_out_share: float = Field(1.0, gt=0, le=1)
-    """Share of those cells held out; below 1 every factor of a held-out cell stays known, also in combination."""
-    cells: Path | None = None
-    """YAML file that lists held-out captions, an alternative to ``hold_out``."""
-    evaluation_share: float = Field(0.1, gt=0, lt=0.9)
-    """Share of the remaining caption groups used for the seen evaluation splits."""
-    seed: int = Field(0, ge=0)
-    """Seed of the split."""
-    world: WorldParams = WorldParams()
-
-    @model_validator(mode="after")
-    def _path_where_needed(self) -> DataParams:
-        if self.source != "world" and self.path is None:
-            raise ValueError(f"data.path is needed for data.source={self.source}")
-        return self
-
-
-class FitParams(Section):
-    """The training length of one frozen model."""
-
-    steps: int = Field(ge=1)
-    """Optimiser steps."""
-    batch_size: int = Field(ge=2)
-    """Images in a batch."""
-    lr: float = Field(gt=0)
-    """Peak learning rate."""
-
-
-class FrozenParams(Section):
-    """The frozen CLIP and decoder that a prior stands between."""
-
-    source: Literal["shipped", "train"] = "shipped"
-    """Use the models at ``path`` (digests checked), or train small ones on this dataset's training split."""
-    path: Path = Path("models/mini")
-    """Folder with clip/, decoder/ and, where there is one, oracle/."""
-    clip: FitParams = FitParams(steps=2400, batch_size=256, lr=1e-3)
-    movq: FitParams = FitParams(steps=2000, batch_size=16, lr=2e-3)
-    decoder: FitParams = FitParams(steps=9000, batch_size=32, lr=1e-3)
-    oracle: FitParams = FitParams(steps=1000, batch_size=96, lr=2e-3)
-    seed: int = Field(0, ge=0)
-    """Initialisation and batch order."""
 
 
 class StoreParams(Section):
@@ -103,6 +26,13 @@ class StoreParams(Section):
     """Records encoded at once."""
     image_dtype: Literal["fp16", "fp32"] = "fp16"
     """Storage of pooled vectors."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """The encoder's arithmetic; bf16 or fp16 on a GPU for large CLIPs. The store's header says what was used."""
+    compile: bool = False
+    """``torch.compile`` the towers: minutes at the start, worth it from some 10⁵ records on."""
+    workers: int | None = Field(None, ge=0)
+    """Processes that read and decode pictures ahead of the encoder; 0 = none, null = by the number of cores where there
+    is a GPU, none without. Results do not depend on it."""
 
 
 class PriorParams(Section):
@@ -141,6 +71,8 @@ class TrainParams(Section):
     """Decay of the weights' moving average that is saved as the prior; 0 = none."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Autocast precision of the forward pass; weights stay fp32."""
+    compile: bool = False
+    """``torch.compile`` the prior's blocks."""
     mse_reduction: Literal["mean", "sum"] = "mean"
     """Over dimensions (over samples: mean). Not given by the papers; λ's meaning depends on it, so it is recorded."""
     temperature: float | None = Field(None, gt=0)
@@ -197,8 +129,8 @@ class DecodeParams(Section):
 
     steps: int = Field(8, ge=1)
     """Decoder steps."""
-    scheduler: Literal["dpm++", "ddim", "ddpm"] = "dpm++"
-    """Sampler; all three are right with KandinskyV22Pipeline."""
+    scheduler: Sampler = "dpm++"
+    """Sampler; Kandinsky takes the first three, Karlo its own (``unclip``)."""
     guidance: float = Field(3.0, ge=0)
     """Classifier-free guidance of the decoder; 1 = none (one UNet call a step)."""
     batch_size: int = Field(32, ge=1)
@@ -275,6 +207,7 @@ class Params(Section):
     train: TrainParams
     sweep: SweepParams
     evaluate: EvaluateParams
+    decoder: DecoderParams = DecoderParams()
     select: SelectParams
     tracking: TrackingParams
     annotate: AnnotateParams = AnnotateParams()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, model_validator
 
+from eclipse.config.decoder import Sampler
 from eclipse.config.section import Section
 
 
@@ -18,7 +17,7 @@ class ServeParams(Section):
     """Decoder steps of a request that names none."""
     max_steps: int = Field(100, ge=1)
     """Most decoder steps of a request."""
-    scheduler: Literal["dpm++", "ddim", "ddpm"] = "dpm++"
+    scheduler: Sampler = "dpm++"
     """Sampler of a request that names none."""
     guidance: float = Field(3.0, ge=0, le=20)
     """Decoder guidance of a request that names none; 1 = none."""

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import yaml
 from tqdm import tqdm
 
-from eclipse.config.params import DataParams
+from eclipse.config.data import DataParams
 from eclipse.data.dedupe import Fingerprint, fingerprint, group_same
 from eclipse.data.images import BombError, encode_png, load_fitted
 from eclipse.data.ingest_faults import Dropped

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from eclipse.config.params import DataParams
+from eclipse.config.data import DataParams
 from eclipse.data.ingest_faults import Dropped
 from eclipse.data.shards import read_members
 from eclipse.errors import DataError

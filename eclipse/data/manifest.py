@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from eclipse.config.params import DataParams
+from eclipse.config.data import DataParams, WebParams
 from eclipse.data.records import Described, Record, Shard
 from eclipse.data.shards import read_shard
 from eclipse.errors import DataError
@@ -62,7 +62,8 @@ class Manifest(Described):
 
 def params_digest(params: DataParams) -> str:
     """SHA-256 of the parameters that shape a dataset; where the input lies does not count."""
-    text = params.model_dump_json(exclude={"path", "images", "cells"})
+    unset = {"web"} if params.web == WebParams() else set()
+    text = params.model_dump_json(exclude={"path", "images", "cells", *unset})
     return hashlib.sha256(text.encode()).hexdigest()
 
 

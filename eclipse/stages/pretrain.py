@@ -12,7 +12,7 @@ import torch
 from diffusers import VQModel
 
 from eclipse.config import Params
-from eclipse.config.params import FitParams
+from eclipse.config.frozen import FitParams
 from eclipse.errors import CheckpointError
 from eclipse.files import atomic_folder, sha256, write_json
 from eclipse.models.clip import FrozenClip, save_clip

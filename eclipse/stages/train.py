@@ -109,7 +109,8 @@ def _lineage(
     params: Params, header: Header, store: Path, point: Point, seed: int, start: Path | None
 ) -> dict[str, Any]:
     """What the weights depend on, with the conventions that the papers leave open; ``digest`` is over all of it."""
-    settings = params.train.model_dump(mode="json", exclude=_NO_EFFECT if point.edges else _NO_EFFECT | _EDGES_ONLY)
+    unused = _NO_EFFECT if point.edges else _NO_EFFECT | _EDGES_ONLY
+    settings = params.train.model_dump(mode="json", exclude=unused if params.train.compile else unused | {"compile"})
     lineage: dict[str, Any] = {
         "version": __version__,
         "point": point.name,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from eclipse.config.params import DataParams, WorldParams
+from eclipse.config.data import DataParams, WorldParams
 from eclipse.data.images import encode_png
 from eclipse.data.manifest import Manifest, Split, params_digest
 from eclipse.data.masks import box, encode_mask

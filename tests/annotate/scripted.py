@@ -12,7 +12,7 @@ from PIL import Image
 
 from eclipse.annotate.interfaces import Corners, Noun, Picture, Proposals
 from eclipse.annotate.models import Models
-from eclipse.config.params import DataParams
+from eclipse.config.data import DataParams
 from eclipse.data.manifest import Manifest, Split, params_digest
 from eclipse.data.records import SPLITS, Record
 from eclipse.data.shards import ShardWriter

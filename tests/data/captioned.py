@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from eclipse.config.params import DataParams
+from eclipse.config.data import DataParams
 
 Captioned = list[tuple[str, bytes, str]]
 

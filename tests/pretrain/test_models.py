@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import VQModel
 
-from eclipse.config.params import FitParams, FrozenParams
+from eclipse.config.frozen import FitParams, FrozenParams
 from eclipse.pretrain import movq
 from eclipse.pretrain.clip import build_clip, encode_images, encode_text_short, open_gap, rescale, shift
 from eclipse.pretrain.decoder import CONDITION_DROP, build_unet, save_decoder, train_decoder

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eclipse.config.params import DataParams, WorldParams
+from eclipse.config.data import DataParams, WorldParams
 from eclipse.data.images import decode_png
 from eclipse.data.manifest import open_split
 from eclipse.data.masks import decode_mask

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eclipse.config.params import WorldParams
+from eclipse.config.data import WorldParams
 from eclipse.data.crops import crop_on_white
 from eclipse.data.images import decode_png
 from eclipse.data.masks import decode_mask
