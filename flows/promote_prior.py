@@ -24,7 +24,7 @@ from eclipse.files import read_json
 from eclipse.releases.store import Releases
 from eclipse.tracking.registry import CANDIDATE, Registry, Version
 from flows import versions
-from flows.alive import add_tags, announce
+from flows.alive import add_tags, announce, go_on
 from flows.commands import DVC, ECLIPSE
 from flows.errors import BadInputError
 from flows.steps import RETRIES, run_in
@@ -218,6 +218,7 @@ def _ask(question: str, seconds: int) -> Answer | None:
     try:
         return pause_flow_run(Answer.with_initial_data(description=question), timeout=seconds, poll_interval=3)
     except FlowPauseTimeout:
+        go_on()
         return None
 
 

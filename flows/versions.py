@@ -50,7 +50,7 @@ class DataVersion:
 
 def default_remote(folder: Path) -> Remote | None:
     """The default DVC remote of the checkout in ``folder``, if one is configured."""
-    from dvc.config import Config  # type: ignore[import-untyped]
+    from dvc.config import Config
 
     configured = Config(dvc_dir=str(folder / ".dvc"))
     name = configured["core"].get("remote")

@@ -180,7 +180,7 @@ def _base(folder: Path) -> str:
 
 def _share_cache(checkout: Path, folder: Path) -> None:
     """Give the workspace the checkout's cache and remotes, whose paths would mean something else from elsewhere."""
-    from dvc.config import Config  # type: ignore[import-untyped]
+    from dvc.config import Config
 
     configured = Config(dvc_dir=str(checkout / ".dvc"))
     cache = configured["cache"].get("dir") or str(checkout / ".dvc" / "cache")

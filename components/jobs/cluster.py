@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from kubernetes import client, config  # type: ignore[import-untyped]
-from kubernetes.config.config_exception import ConfigException  # type: ignore[import-untyped]
+from kubernetes import client, config
+from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import HTTPError
 
 from components.jobs.errors import FailedError, JobError

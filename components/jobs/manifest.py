@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from kubeflow_trainer_api import models  # type: ignore[import-untyped]
+from kubeflow_trainer_api import models
 from pydantic import ValidationError
 
 from components.jobs.checkout import LOCK, PARAMS, REPOSITORY

@@ -22,8 +22,8 @@ from components.jobs.errors import FailedError, JobError
 @contextmanager
 def opened(folder: Path) -> Iterator[Any]:
     """The DVC repository in ``folder`` (a ``dvc.repo.Repo``), its lock held."""
-    from dvc.exceptions import DvcException  # type: ignore[import-untyped]
-    from dvc.repo import Repo, lock_repo  # type: ignore[import-untyped]
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo, lock_repo
 
     try:
         # DVC resolves names of stages from the current folder.
@@ -35,7 +35,7 @@ def opened(folder: Path) -> Iterator[Any]:
 
 def stage_of(repo: Any, name: str) -> Any:
     """The stage ``name`` (``train@eclipse-0.2-0``) of dvc.yaml."""
-    from dvc.stage.exceptions import StageNotFound  # type: ignore[import-untyped]
+    from dvc.stage.exceptions import StageNotFound
 
     try:
         return repo.stage.load_one(name=name)
@@ -57,7 +57,7 @@ def key_of(repo: Any, name: str) -> str:
 
     An input that is not in the workspace counts as dvc.lock says; a :class:`JobError` names one that nobody made.
     """
-    from dvc.dependency.base import DependencyDoesNotExistError  # type: ignore[import-untyped]
+    from dvc.dependency.base import DependencyDoesNotExistError
 
     stage = stage_of(repo, name)
     locked = {str(out.fs_path): out.hash_info for out in repo.index.outs}
@@ -94,7 +94,7 @@ def pull_inputs(repo: Any, name: str) -> None:
 
 def restore(repo: Any, names: Sequence[str]) -> list[str]:
     """Check out the results that the run cache, here or in the remote, has of the stages ``names``; those it had."""
-    from dvc.stage.cache import RunCacheNotFoundError  # type: ignore[import-untyped]
+    from dvc.stage.cache import RunCacheNotFoundError
 
     check_remote(repo)
     repo.stage_cache.pull(None)

@@ -81,7 +81,7 @@ def _read_by_package(package: str, prefix: str) -> frozenset[str]:
 def _prefect() -> frozenset[str]:
     from prefect.settings import Settings
     from prefect.settings.legacy import _get_settings_fields
-    from prefect_kubernetes.settings import KubernetesSettings  # type: ignore[import-untyped]
+    from prefect_kubernetes.settings import KubernetesSettings
 
     return frozenset(_get_settings_fields(Settings)) | frozenset(_get_settings_fields(KubernetesSettings))
 

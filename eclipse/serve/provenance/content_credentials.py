@@ -25,7 +25,7 @@ from eclipse.serve.provenance.keys import SIGNING_KEY, load_private_key, private
 from eclipse.serve.provenance.text_png import write_png
 
 if TYPE_CHECKING:
-    from c2pa import Context, Signer  # type: ignore[import-untyped]
+    from c2pa import Context, Signer
 
 CERTS, KEY = "ECLIPSE_C2PA_CERTS", "ECLIPSE_C2PA_KEY"
 ASSERTION = "eclipse.manifest"
