@@ -7,10 +7,10 @@ out of the read token, so dropping them is exact — provided the extra tokens k
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -148,25 +148,37 @@ def attention_kernels(hidden: Tensor) -> AbstractContextManager[Any]:
     return sdpa_kernel(SDPBackend.MATH) if slow else nullcontext()
 
 
+BlockPass: TypeAlias = "Callable[[BasicTransformerBlock, Tensor, Tensor, int], Tensor]"
+"""One block over packed rows [R, T, C] under a mask bool [R, 1, T, T]."""
+
+
 def run_packed(
-    blocks: Sequence[BasicTransformerBlock] | nn.ModuleList, text: Tensor, extras: Tensor, packing: Packing, heads: int
+    blocks: Sequence[BasicTransformerBlock] | nn.ModuleList,
+    text: Tensor,
+    extras: Tensor,
+    packing: Packing,
+    heads: int,
+    block_pass: BlockPass | None = None,
 ) -> Tensor:
     """Run diffusers' blocks over packed rows and return each sample's last token, [B, C].
 
     ``text`` [ΣL, C] and ``extras`` [B, k, C] carry their positional rows already. The last block computes queries,
-    output projection and feed-forward for the read tokens only: nothing else of its output is used.
+    output projection and feed-forward for the read tokens only: nothing else of its output is used. ``block_pass``
+    stands in for :func:`pass_block`, compiled.
     """
+    one = pass_block if block_pass is None else block_pass
     width = text.shape[1]
     flat = torch.cat([text, extras.reshape(-1, width)])
     slots = packing.rows * packing.length
     rows = flat.new_zeros(slots, width).index_copy(0, packing.slots, flat).view(packing.rows, packing.length, width)
     with attention_kernels(rows):
         for block in list(blocks)[:-1]:
-            rows = _block(block, rows, packing.mask, heads)
+            rows = one(block, rows, packing.mask, heads)
         return _last_block(blocks[-1], rows, packing, heads)
 
 
-def _block(block: BasicTransformerBlock, rows: Tensor, mask: Tensor, heads: int) -> Tensor:
+def pass_block(block: BasicTransformerBlock, rows: Tensor, mask: Tensor, heads: int) -> Tensor:
+    """One block over packed rows [R, T, C]."""
     attention = block.attn1
     normed = block.norm1(rows)
     attended = _attend(attention.to_q(normed), attention.to_k(normed), attention.to_v(normed), mask, heads)

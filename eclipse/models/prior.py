@@ -12,7 +12,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from eclipse.errors import DataError
-from eclipse.models.packing import attention_kernels, check_batch, pack, run_packed
+from eclipse.models.packing import BlockPass, attention_kernels, check_batch, pack, pass_block, run_packed
 
 _MASKED = -10000.0
 
@@ -58,8 +58,16 @@ class EclipsePrior(ModelMixin, ConfigMixin):
         )
         self.norm_out = nn.LayerNorm(width)
         self.proj_to_clip_embeddings = nn.Linear(width, embedding_dim)
+        self._block_pass: BlockPass | None = None
         self.clip_mean = nn.Parameter(torch.zeros(1, embedding_dim), requires_grad=False)
         self.clip_std = nn.Parameter(torch.ones(1, embedding_dim), requires_grad=False)
+
+    def compile_blocks(self, backend: str = "inductor") -> None:
+        """Run packed rows through a compiled block from now on; the number of rows may change without compiling again.
+
+        Packing itself and the last block, whose shapes change with every batch, stay as they are.
+        """
+        self._block_pass = torch.compile(pass_block, dynamic=True, backend=backend)
 
     def forward(
         self,
@@ -86,7 +94,8 @@ class EclipsePrior(ModelMixin, ConfigMixin):
         positions = self.positional_embedding[0].to(text.dtype)
         text = text + positions.index_select(0, packing.text_positions)
         extras = extras + positions[self.config.num_embeddings :]
-        read = run_packed(self.transformer_blocks, text, extras, packing, self.config.num_attention_heads)
+        heads = self.config.num_attention_heads
+        read = run_packed(self.transformer_blocks, text, extras, packing, heads, self._block_pass)
         return self.proj_to_clip_embeddings(self.norm_out(read))
 
     def forward_padded(

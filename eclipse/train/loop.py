@@ -19,6 +19,7 @@ from tqdm import tqdm
 from eclipse.config.params import TrainParams
 from eclipse.embeddings.batch import Batch
 from eclipse.errors import CheckpointError, TrainingError
+from eclipse.models.prior import EclipsePrior
 from eclipse.train.batches import check_finite, cut, some
 from eclipse.train.distributed import World
 from eclipse.train.interrupt import EX_TEMPFAIL, stop_on_sigterm
@@ -90,6 +91,8 @@ class Trainer:
         self.state = TrainingState(prior, optimizer, make_scheduler(optimizer, settings), average)
         self._trained = [p for p in prior.parameters() if p.requires_grad]
         self._resume()
+        if settings.compile and isinstance(prior, EclipsePrior):
+            prior.compile_blocks()
         module = plan.objective.module(prior)
         self._model = DistributedDataParallel(module, forward_sync_buffers=False) if world.size > 1 else module
 

@@ -188,3 +188,17 @@ def test_noise_belongs_to_its_seed():
     assert noise.shape == (3, 5) and noise.dtype == torch.float32
     assert torch.equal(noise[0], noise[2]) and not torch.equal(noise[0], noise[1])
     assert torch.equal(noise[1], seeded_noise([2**62], 5)[0])
+
+
+def test_compiled_blocks_equal_plain_ones_for_any_number_of_rows():
+    torch.manual_seed(0)
+    prior = EclipsePrior(8, 8, num_layers=3, num_attention_heads=2, attention_head_dim=4)
+    batches = [torch.tensor(lengths) for lengths in ([3, 5], [70, 60, 50, 9], [2] * 40)]
+    given = [(torch.randn(len(n), 8), torch.randn(len(n), 8), torch.randn(int(n.sum()), 8), n) for n in batches]
+    plain = [prior(*inputs) for inputs in given]
+    prior.compile_blocks(backend="aot_eager")
+    compiled = [prior(*inputs) for inputs in given]
+    for a, b in zip(plain, compiled, strict=True):
+        torch.testing.assert_close(a, b)
+    sum(x.square().sum() for x in compiled).backward()
+    assert all(p.grad is not None for p in prior.parameters() if p.requires_grad)
