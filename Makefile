@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo side-by-side deployments pipeline validate-k8s k8s-preflight test lint deps lock pretrain study clean
+.PHONY: help setup web demo side-by-side deployments pipeline validate-k8s k8s-preflight test lint deps lock pretrain study clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(CURDIR)/.venv/bin
@@ -26,6 +26,17 @@ $(READY): requirements.lock pyproject.toml
 	else \
 	    $(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock && \
 	    $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .; \
+	fi
+	@touch $@
+
+web: .venv-web/.ready  ## img2dataset, for `eclipse ingest`, in an environment of its own (skipped when it is up to date)
+
+.venv-web/.ready: requirements-web.lock | $(READY)
+	@[ -x .venv-web/bin/python ] || $(PYTHON) -m venv .venv-web
+	@if uv --version >/dev/null 2>&1; then \
+	    uv pip install --quiet --compile-bytecode --python .venv-web/bin/python --require-hashes -r requirements-web.lock; \
+	else \
+	    .venv-web/bin/python -m pip install --quiet --require-hashes -r requirements-web.lock; \
 	fi
 	@touch $@
 
@@ -58,7 +69,7 @@ validate-k8s: setup  ## render both overlays and check every object; needs kubec
 k8s-preflight: setup  ## what a cluster lacks for an overlay (OVERLAY=k8s/overlays/gpu)
 	@python -m k8s.check preflight $(OVERLAY)
 
-test: setup  ## all tests
+test: setup web  ## all tests
 	@python -m pytest -n logical --maxprocesses 4
 
 lint: setup  ## ruff, mypy and the import contracts
@@ -71,8 +82,9 @@ lint: setup  ## ruff, mypy and the import contracts
 deps: setup  ## write each stage's code dependencies into dvc.yaml
 	@python tests/closure.py --write
 
-lock:  ## resolve pyproject.toml into requirements.lock
+lock:  ## resolve pyproject.toml and requirements-web.in into their lock files
 	@uv pip compile -q --generate-hashes --all-extras --python-version 3.11 pyproject.toml -o requirements.lock
+	@uv pip compile -q --generate-hashes --python-version 3.11 requirements-web.in -o requirements-web.lock
 
 pretrain: setup  ## make the shipped mini models again from nothing (hours of CPU, or minutes on a GPU; resumable)
 	@cd pretrain && python -m dvc repro

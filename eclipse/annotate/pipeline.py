@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from eclipse.annotate.funnel import Funnel
 from eclipse.annotate.models import Models
-from eclipse.annotate.partial import Note, Partial, digest
 from eclipse.annotate.records import annotate_records
 from eclipse.config.subjects import AnnotateParams
 from eclipse.data.manifest import Manifest, Split, load_manifest, verify_shard
+from eclipse.data.partial import Note, Partial, digest
 from eclipse.data.records import TRAIN, Shard
 from eclipse.data.shards import read_shard
 from eclipse.errors import ConfigError, DataError

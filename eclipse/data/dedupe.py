@@ -41,7 +41,7 @@ def group_same(prints: Sequence[Fingerprint], distance: int) -> list[int]:
 
     Equal: perceptual hashes at most ``distance`` bits apart, and no grid cell's colour further off than the tolerance.
     Comparison is with firsts only, so a chain of small changes does not merge its ends. Takes O(n · firsts) word
-    operations.
+    operations; :func:`eclipse.data.near.group_near` finds the same of millions.
     """
     hashes = np.array([p.structure for p in prints], np.uint64)
     firsts = np.zeros(len(prints), np.int64)
@@ -50,7 +50,7 @@ def group_same(prints: Sequence[Fingerprint], distance: int) -> list[int]:
     for i, candidate in enumerate(prints):
         apart = np.bitwise_count(hashes[firsts[:known]] ^ hashes[i])
         near = firsts[:known][apart <= distance]
-        same = next((int(j) for j in near if _same_colours(prints[j], candidate)), None)
+        same = next((int(j) for j in near if same_colours(prints[j].colours, candidate.colours)), None)
         if same is None:
             firsts[known] = i
             known += 1
@@ -58,5 +58,6 @@ def group_same(prints: Sequence[Fingerprint], distance: int) -> list[int]:
     return groups
 
 
-def _same_colours(a: Fingerprint, b: Fingerprint) -> bool:
-    return int(np.abs(a.colours.astype(np.int16) - b.colours).max()) <= _COLOUR_TOLERANCE
+def same_colours(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> bool:
+    """Whether no cell of two grids, uint8 (16, 16, 3), differs by more than re-encoding or rescaling makes it."""
+    return int(np.abs(a.astype(np.int16) - b).max()) <= _COLOUR_TOLERANCE

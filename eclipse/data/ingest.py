@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import yaml
 from tqdm import tqdm
 
 from eclipse.config.data import DataParams
 from eclipse.data.dedupe import Fingerprint, fingerprint, group_same
+from eclipse.data.held import items_of
 from eclipse.data.images import BombError, encode_png, load_fitted
 from eclipse.data.ingest_faults import Dropped
 from eclipse.data.ingest_sources import Found, open_source
 from eclipse.data.manifest import Manifest, Split, params_digest
 from eclipse.data.records import SPLITS, TRAIN, Record
 from eclipse.data.shards import ShardWriter
-from eclipse.data.split import Assignment, Cell, CellPattern, Item, assign, choose_held_out, normalise
-from eclipse.errors import ConfigError, DataError
+from eclipse.data.split import Assignment, Item, assign
+from eclipse.errors import DataError
 from eclipse.files import atomic_folder
 
 
@@ -59,7 +59,7 @@ def ingest(params: DataParams, out: Path) -> Manifest:
     with atomic_folder(out) as folder, tempfile.TemporaryFile(dir=folder) as file:
         intake = _take_in(params, dropped, _Spool(file))
         kept, same = _without_duplicates(intake, params.dedupe_distance, dropped)
-        items, held = _items(intake, kept, same, params)
+        items, held = items_of(((intake.captions[i][1], same[intake.captions[i][2]]) for i in kept), params)
         assignment = assign(items, held, evaluation_share=params.evaluation_share, seed=params.seed)
         if TRAIN not in assignment.splits:
             raise DataError(f"{params.path}: no record is left for training; dropped: {dropped.counts() or 'none'}")
@@ -145,37 +145,6 @@ def _without_duplicates(intake: _Intake, distance: int, dropped: Dropped) -> tup
         else:
             kept.append(i)
     return kept, same
-
-
-def _items(intake: _Intake, kept: list[int], same: list[int], params: DataParams) -> tuple[list[Item], set[Cell]]:
-    pattern = CellPattern(params.hold_out) if params.hold_out else None
-    listed: set[str] = _listed(params.cells) if params.cells else set()
-    items: list[Item] = []
-    matched: set[Cell] = set()
-    named: set[Cell] = set()
-    for i in kept:
-        _, caption, picture, _ = intake.captions[i]
-        cell: Cell | None = None
-        if normalise(caption) in listed:
-            cell = (normalise(caption),)
-            named.add(cell)
-        elif pattern is not None:
-            cell = pattern.cell(caption)
-            matched.update([cell] if cell is not None else [])
-        items.append(Item(caption, same[picture], cell))
-    if params.hold_out and not matched:
-        raise ConfigError(f"data.hold_out: no caption in {params.path} matches {params.hold_out!r}")
-    return items, named | choose_held_out(matched, params.hold_out_share, params.seed)
-
-
-def _listed(path: Path) -> set[str]:
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"data.cells: {path}: cannot be read ({' '.join(str(error).split())})") from None
-    if not isinstance(value, list) or not all(isinstance(caption, str) for caption in value):
-        raise ConfigError(f"data.cells: {path}: must be a YAML list of captions")
-    return {normalise(caption) for caption in value}
 
 
 def _write(

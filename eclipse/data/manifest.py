@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -41,16 +42,23 @@ class Manifest(Described):
     splits: dict[str, Split]
     held_out: tuple[str, ...] = ()
     dropped: dict[str, int] = Field(default_factory=dict)
+    takedown: str | None = None
+    """Digest of the takedown list that was honoured; not written where there was none."""
+
+    def described(self) -> dict[str, Any]:
+        """What is written: plain values."""
+        unset = {"takedown"} if self.takedown is None else None
+        return self.model_dump(mode="json", exclude=unset)
 
     @property
     def digest(self) -> str:
         """SHA-256 over the whole content; two datasets with the same digest have the same bytes."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        text = json.dumps(self.described(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def save(self, dataset: Path) -> None:
         """Write ``<dataset>/manifest.json``."""
-        write_json(dataset / NAME, self.model_dump(mode="json"))
+        write_json(dataset / NAME, self.described())
 
     def split(self, name: str) -> Split:
         """The split called ``name``; an unknown one is a :class:`DataError` that lists those there are."""
@@ -61,9 +69,10 @@ class Manifest(Described):
 
 
 def params_digest(params: DataParams) -> str:
-    """SHA-256 of the parameters that shape a dataset; where the input lies does not count."""
-    unset = {"web"} if params.web == WebParams() else set()
-    text = params.model_dump_json(exclude={"path", "images", "cells", *unset})
+    """SHA-256 of the parameters that shape a dataset; where the input lies and who works on it does not count."""
+    unread = params.source != "img2dataset" or params.web == WebParams()
+    web: Any = True if unread else {"takedown", "benchmarks", "workers"}
+    text = params.model_dump_json(exclude={"path": True, "images": True, "cells": True, "web": web})
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -14,7 +14,10 @@ SPLITS = (TRAIN, *EVALUATION_SPLITS)
 
 @dataclass(frozen=True)
 class Record:
-    """``id`` sorts in dataset order and has no dot or slash; ``image`` is a PNG file's bytes; ``meta`` is JSON-able.
+    """``id`` sorts in dataset order and has no dot or slash; ``meta`` is JSON-able.
+
+    ``image`` is a PNG or JPEG file's bytes. Pictures of one dataset have one size, but for those of ``img2dataset``,
+    which are kept as they came.
 
     ``extras`` holds further files by the name of their part, such as the subject pictures of annotated data
     (``subject0.png``, see :mod:`eclipse.data.subjects`).

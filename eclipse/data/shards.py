@@ -1,4 +1,4 @@
-"""Tar shards in WebDataset layout: ``<id>.png``, ``<id>.json``, ``<id>.txt`` and further parts of annotated records.
+"""Tar shards in WebDataset layout: ``<id>.png`` or ``<id>.jpg``, ``<id>.json``, ``<id>.txt`` and further parts.
 
 The same records give the same bytes.
 """
@@ -18,7 +18,9 @@ from eclipse.data.records import Record, Shard
 from eclipse.errors import DataError
 from eclipse.files import sha256
 
-_PARTS = ("png", "json", "txt")
+_IMAGES = ("png", "jpg")
+_JPEG = b"\xff\xd8\xff"
+_PARTS = (*_IMAGES, "json", "txt")
 _EXTRA = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9]+)+")  # has a dot, so it is none of the above
 
 
@@ -99,13 +101,25 @@ def read_shard(path: Path) -> Iterator[Record]:
         yield _record(path, current, parts)
 
 
-def read_members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, bytes) of a tar file's regular members; an unreadable or cut-off tar is a :class:`DataError`."""
+def read_meta(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (id, meta) of the records of one shard; their pictures are passed over unread."""
+    for name, content in read_members(path, ".json"):
+        try:
+            yield name.partition(".")[0], dict(json.loads(content.decode())["meta"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: member {name} is damaged ({error!r}); run the dataset stage again") from None
+
+
+def read_members(path: Path, suffix: str = "") -> Iterator[tuple[str, bytes]]:
+    """Yield (name, bytes) of a tar file's regular members whose name ends in ``suffix``.
+
+    An unreadable or cut-off tar is a :class:`DataError`.
+    """
     name = "its first member"
     try:
         with tarfile.open(path, "r:*") as tar:
             for member in tar:
-                if not member.isfile():
+                if not (member.isfile() and member.name.endswith(suffix)):
                     continue
                 name = member.name
                 opened = tar.extractfile(member)
@@ -122,18 +136,20 @@ def read_members(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def _parts(record: Record) -> list[tuple[str, bytes]]:
     described = json.dumps({"caption": record.caption, "meta": record.meta}, sort_keys=True, ensure_ascii=False)
-    contents = (record.image, described.encode(), record.caption.encode())
-    return [*zip(_PARTS, contents, strict=True), *sorted(record.extras.items())]
+    image = "jpg" if record.image.startswith(_JPEG) else "png"
+    own = [(image, record.image), ("json", described.encode()), ("txt", record.caption.encode())]
+    return [*own, *sorted(record.extras.items())]
 
 
 def _record(path: Path, key: str, parts: dict[str, bytes]) -> Record:
-    missing = [part for part in ("png", "json") if part not in parts]
-    if missing:
-        raise DataError(f"{path}: member {key}.{missing[0]} is missing; run the dataset stage again")
+    image = next((parts[part] for part in _IMAGES if part in parts), None)
+    missing = "png" if image is None else None if "json" in parts else "json"
+    if image is None or missing is not None:
+        raise DataError(f"{path}: member {key}.{missing} is missing; run the dataset stage again")
     try:
         described: dict[str, Any] = json.loads(parts["json"].decode())
         extras = {part: content for part, content in parts.items() if part not in _PARTS}
-        return Record(key, described["caption"], parts["png"], described["meta"], extras)
+        return Record(key, described["caption"], image, described["meta"], extras)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: member {key}.json is damaged ({error!r}); run the dataset stage again") from None
 

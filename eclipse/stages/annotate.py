@@ -13,6 +13,7 @@ from eclipse.config.params import Params
 from eclipse.data.manifest import Manifest, Split, load_manifest, open_split
 from eclipse.data.shards import ShardWriter
 from eclipse.data.subjects import subjects_of
+from eclipse.data.takedown import refuse_taken_down
 from eclipse.errors import ConfigError
 from eclipse.files import atomic_folder, write_json
 from eclipse.world.subjects import annotate_record
@@ -24,8 +25,10 @@ def run(params: Params, *, dataset: Path, out: Path, metrics: Path, part: str | 
     Writes the dataset with them to the folder ``out``, and how many records have how many to ``metrics``; returns the
     latter. Splits, ids and pictures stay; captions and subjects are the annotator's (``annotate.by``). ``part`` "I/N"
     divides the models' work among N machines that share ``out``; the renderer's takes seconds and is never divided.
-    Raises :class:`ConfigError` where nobody annotates.
+    Raises :class:`ConfigError` where nobody annotates, and :class:`DataError` for a dataset that holds what is on
+    data.web.takedown.
     """
+    refuse_taken_down(dataset, params.data.web)
     if params.annotate.by == ("models",):
         summary = _annotate_with_models(params, dataset, out, part)
     elif params.annotate.by == ("world",):

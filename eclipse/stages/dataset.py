@@ -8,14 +8,18 @@ from typing import Any
 from eclipse.config.params import Params
 from eclipse.data.ingest import ingest
 from eclipse.data.manifest import Manifest
-from eclipse.files import write_json
+from eclipse.data.web.build import SUMMARY, build
+from eclipse.files import read_json, write_json
 from eclipse.world.dataset import write_world
 
 
 def run(params: Params, *, out: Path, metrics: Path) -> dict[str, Any]:
     """Write the dataset folder ``out`` and its summary ``metrics``; returns the summary."""
-    manifest = write_world(params.data, out) if params.data.source == "world" else ingest(params.data, out)
+    write = {"world": write_world, "img2dataset": build}.get(params.data.source, ingest)
+    manifest = write(params.data, out)
     summary = summarise(manifest)
+    if (out / SUMMARY).is_file():
+        summary["web"] = read_json(out / SUMMARY)
     write_json(metrics, summary)
     return summary
 

@@ -43,9 +43,9 @@ class Partial:
         if path.exists() and _json_or_none(path) != identity:
             if shared:
                 raise DataError(
-                    f"{self.folder}: left by other models, filters or data; delete it, or give all parts the same"
+                    f"{self.folder}: left by other parameters, models or data; delete it, or give all parts the same"
                 )
-            log.warning("%s: left by other models, filters or data; starting afresh", self.folder)
+            log.warning("%s: left by other parameters, models or data; starting afresh", self.folder)
             shutil.rmtree(self.folder)
         if not path.exists():
             write_json(path, identity)
