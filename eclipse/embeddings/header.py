@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from eclipse.config.params import StoreParams
 from eclipse.errors import DataError, StoreError
 from eclipse.files import read_json, sha256
 
@@ -69,7 +70,8 @@ class Header(_Strict):
 
     ``max_error`` is the worst relative error of any token's state, ``spread_error`` the mean error in units of each
     channel's spread (see ``quantise.QuantiseError``); both are 0 only for an empty store. ``subjects``: the
-    records are annotated, and shards hold their subjects and edges.
+    records are annotated, and shards hold their subjects and edges. ``precision`` is that of the encoder's matrix
+    products, written only where it is not fp32.
     """
 
     version: int
@@ -88,6 +90,15 @@ class Header(_Strict):
     max_error: float
     spread_error: float
     subjects: bool = False
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+
+def identity_of(params: StoreParams, facts: dict[str, Any]) -> dict[str, Any]:
+    """All that shapes the bytes of a store: its settings, and the header's ``facts`` about encoder and dataset."""
+    plain = StoreParams()
+    unset = {name for name in ("precision", "compile") if getattr(params, name) == getattr(plain, name)}
+    settings = params.model_dump(mode="json", exclude={"workers", *unset})
+    return {"version": VERSION, "store": settings, **facts}
 
 
 def read_header(folder: Path) -> Header:

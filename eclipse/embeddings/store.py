@@ -94,17 +94,29 @@ class Store:
         self._first_scale = np.repeat(starts_of(tokens), counts) + self._starts
 
     @classmethod
-    def open(cls, folder: Path, split: str, *, expect_weights_hash: str | None = None) -> Store:
+    def open(
+        cls,
+        folder: Path,
+        split: str,
+        *,
+        expect_weights_hash: str | None = None,
+        expect_tokenizer_hash: str | None = None,
+    ) -> Store:
         """Map ``split`` of the store at ``folder``, checking sizes and shapes but not contents (see :meth:`verify`).
 
         Raises :class:`StoreError` for a missing, truncated or inconsistent file, an unknown split, or a store that
-        another encoder wrote (its ``weights_hash`` is not ``expect_weights_hash``).
+        another encoder wrote (its ``weights_hash`` or ``tokenizer_hash`` is not the one expected).
         """
         header = read_header(folder)
         if expect_weights_hash is not None and header.weights_hash != expect_weights_hash:
             raise StoreError(
                 f"{folder}: written by another encoder ({header.encoder}, weights {header.weights_hash[:12]}, expected "
                 f"{expect_weights_hash[:12]}); run the embed stage with this one"
+            )
+        if expect_tokenizer_hash is not None and header.tokenizer_hash != expect_tokenizer_hash:
+            raise StoreError(
+                f"{folder}: its captions were cut into tokens by another tokenizer ({header.tokenizer_hash[:12]}, "
+                f"expected {expect_tokenizer_hash[:12]}); run the embed stage with this one"
             )
         if split not in header.splits:
             raise StoreError(f"{folder}: has no split {split!r}; it holds {', '.join(sorted(header.splits))}")

@@ -85,9 +85,18 @@ class StoreWriter:
             return False
 
     def write_shard(
-        self, name: str, records: Sequence[Record], embedded: Embedded, statics: Statics, params: StoreParams
+        self,
+        name: str,
+        records: Sequence[Record],
+        embedded: Embedded,
+        statics: Statics,
+        params: StoreParams,
+        changed: int | None = None,
     ) -> None:
-        """Quantise, gate and write one shard and its table, then note it as finished."""
+        """Quantise, gate and write one shard and its table, then note it as finished.
+
+        ``changed`` is the number of captions that were cut, None where none may be.
+        """
         tensors, error = pack(embedded, statics, params, where=f"{self.out}/{name}")
         with atomic_file(self.partial / f"{name}.safetensors") as beside:
             save_file(tensors, beside)
@@ -110,12 +119,15 @@ class StoreWriter:
             numbers, records_of = np.unique(embedded.subjects.counts, return_counts=True)
             found = {str(number): int(count) for number, count in zip(numbers, records_of, strict=True)}
             self._progress["shards"][name]["subjects"] = found
+        if changed is not None:
+            self._progress["shards"][name]["changed_captions"] = changed
         self._save()
 
     def notes(self, name: str) -> dict[str, Any]:
         """What was noted of a finished shard: entry, token_error, spread_error, cosine (mean of z_x to its z_y).
 
-        Of annotated data also ``subjects``: number of subjects → records that have so many.
+        Of annotated data also ``subjects``: number of subjects → records that have so many; of the web's
+        ``changed_captions``.
         """
         return dict(self._progress["shards"][name])
 
@@ -159,6 +171,7 @@ class StoreWriter:
             max_error=max((note["token_error"] for note in every), default=0.0),
             spread_error=max((note["spread_error"] for note in every), default=0.0),
             subjects=any("subjects" in note for note in every),
+            precision=params.precision,
             **facts,
         )
 

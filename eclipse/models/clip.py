@@ -7,7 +7,6 @@ A folder holds ``open_clip_config.json`` (``model_cfg``, ``preprocess_cfg``, opt
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,21 +16,19 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from open_clip.model import CLIP, CLIPTextCfg
 from open_clip.tokenizer import SimpleTokenizer, default_bpe
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from eclipse.errors import CheckpointError, DataError
 from eclipse.files import atomic_file, read_json, sha256, write_json
+from eclipse.models.clip_folder import CONFIG, WEIGHTS, build_clip, check_config, load_strictly, weights_hash_of
+from eclipse.models.clip_towers import Precision, Towers
 from eclipse.models.device import pick
+from eclipse.models.fitting import Fit
 from eclipse.models.spans import shown, token_span
-
-CONFIG = "open_clip_config.json"
-WEIGHTS = "open_clip_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -51,41 +48,63 @@ class FrozenClip:
     """A CLIP in eval mode and without gradients. Make one with :meth:`load`."""
 
     def __init__(
-        self, model: CLIP, config: dict[str, Any], *, weights_hash: str, name: str, device: torch.device
+        self,
+        model: CLIP,
+        config: dict[str, Any],
+        *,
+        weights_hash: str,
+        name: str,
+        device: torch.device,
+        precision: Precision = "fp32",
+        compile: bool | str = False,
     ) -> None:
-        self.model = model.float().eval().requires_grad_(False).to(device)
+        self.model = model.float().eval().requires_grad_(False)
+        self._towers = Towers(self.model, precision, compile, device)
+        self.precision = precision
+        self.model_cfg: dict[str, Any] = config["model_cfg"]
         self.device = device
         self.name = name
         self.weights_hash = weights_hash
-        text = config["model_cfg"]["text_cfg"]
+        text = self.model_cfg["text_cfg"]
         self._tokenizer = _tokenizer(_clean(text))
         self.context_length = int(model.context_length)
         self.tokenizer_hash = _tokenizer_hash(self.context_length, _clean(text))
         self.state_dim = int(model.ln_final.weight.shape[0])
-        self.projection_dim = int(config["model_cfg"]["embed_dim"])
+        self.projection_dim = int(self.model_cfg["embed_dim"])
         self.logit_scale = float(model.logit_scale.exp())
         size = model.visual.image_size
         self.image_size = int(size[0] if isinstance(size, (tuple, list)) else size)
         preprocess = config.get("preprocess_cfg", {})
-        self._interpolation = preprocess.get("interpolation", "bicubic")
-        self._squash = preprocess.get("resize_mode", "shortest") == "squash"
+        squash = preprocess.get("resize_mode", "shortest") == "squash"
+        self.fit = Fit(self.image_size, squash, preprocess.get("interpolation", "bicubic"))
         self._mean = torch.tensor(preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN), device=device)[:, None, None]
         self._std = torch.tensor(preprocess.get("std", open_clip.OPENAI_DATASET_STD), device=device)[:, None, None]
 
     @classmethod
-    def load(cls, folder: Path, *, device: torch.device | str | None = None) -> FrozenClip:
+    def load(
+        cls,
+        folder: Path,
+        *,
+        device: torch.device | str | None = None,
+        precision: Precision = "fp32",
+        compile: bool | str = False,
+    ) -> FrozenClip:
         """Read ``folder``; weights of any float type become float32. ``device`` defaults to the one found.
+
+        ``precision`` is that of the towers' matrix products, and ``compile`` compiles them (a text names the backend);
+        see :mod:`eclipse.models.clip_towers`. Results are float32 whatever they are.
 
         Raises :class:`DataError` for missing files and :class:`CheckpointError` where the weights do not fit the
         configuration or the configuration asks for what priors cannot be fed with.
         """
         config = read_json(folder / CONFIG)
-        _check_config(config, folder / CONFIG)
-        model = _build(config["model_cfg"], folder / CONFIG)
-        _load_strictly(model, folder / WEIGHTS)
+        check_config(config, folder / CONFIG)
+        model = build_clip(config["model_cfg"], folder / CONFIG)
+        load_strictly(model, folder / WEIGHTS)
         device = pick() if device is None else torch.device(device)
         name = str(config.get("name", folder.resolve().name))
-        return cls(model, config, weights_hash=_weights_hash(config, folder / WEIGHTS), name=name, device=device)
+        hash_ = weights_hash_of(config, folder / WEIGHTS)
+        return cls(model, config, weights_hash=hash_, name=name, device=device, precision=precision, compile=compile)
 
     def tokenize(self, captions: list[str], *, truncate: bool = False) -> Tensor:
         """Token ids int64 [N, context_length] (CPU), zero after EOS.
@@ -109,6 +128,21 @@ class FrozenClip:
             row[: len(ids) + 2] = torch.tensor([start, *ids, end])
         return tokens
 
+    def tokenize_any(self, captions: list[str]) -> tuple[Tensor, int]:
+        """:meth:`tokenize` for captions that nobody chose, and how many of them had to be changed.
+
+        A caption over the context is cut as open_clip does, and the tokenizer's own markers within one are left out.
+        """
+        tokens = torch.zeros(len(captions), self.context_length, dtype=torch.int64)
+        markers = start, end = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id
+        changed = 0
+        for row, caption in zip(tokens, captions, strict=True):
+            ids = self._tokenizer.encode(caption)
+            kept = [i for i in ids if i not in markers][: self.context_length - 2]
+            changed += kept != ids
+            row[: len(kept) + 2] = torch.tensor([start, *kept, end])
+        return tokens, changed
+
     def token_span(self, caption: str, span: tuple[int, int]) -> tuple[int, int]:
         """(first token, number of tokens) of the characters ``span`` (half-open) of ``caption``; BOS is token 0.
 
@@ -131,19 +165,19 @@ class FrozenClip:
         """
         last = tokens.argmax(1)  # EOS has the largest id
         width = int(last.max()) + 1 if len(tokens) else 1
-        tokens, last = tokens[:, :width].to(self.device), last.to(self.device)
-        x = self.model.token_embedding(tokens) + self.model.positional_embedding[:width]
-        x = self.model.ln_final(self.model.transformer(x, attn_mask=self.model.attn_mask[:width, :width]))
+        # Where the tokens are, on the CPU as a rule: the device is not waited for.
+        real = (torch.arange(width, device=tokens.device) <= last[:, None]).flatten().nonzero()[:, 0]
+        tokens, last, real = (x.to(self.device, non_blocking=True) for x in (tokens[:, :width], last, real))
+        x = self._towers.text(tokens)
         pooled = x[torch.arange(len(x), device=self.device), last]
         projection = self.model.text_projection
         prompt_embeds = projection(pooled) if isinstance(projection, torch.nn.Linear) else pooled @ projection
-        real = torch.arange(width, device=self.device) <= last[:, None]
-        return TextEncoding(x[real], last + 1, prompt_embeds)
+        return TextEncoding(x.flatten(0, 1)[real], last + 1, prompt_embeds)
 
     @torch.no_grad()
     def encode_image(self, images: NDArray[Any] | Tensor) -> Tensor:
         """z_x float32 [N, P] on :attr:`device`, projected and not normalised, of ``images`` uint8 [N, H, W, 3]."""
-        return self.model.visual(self.preprocess(images)).float()
+        return self._towers.image(self.preprocess(images))
 
     @torch.no_grad()
     def encode_nothing(self) -> Tensor:
@@ -152,7 +186,7 @@ class FrozenClip:
         Zero after CLIP's normalisation, as Kandinsky has it: an even picture of the mean colour, not a black one.
         """
         size = self.image_size
-        return self.model.visual(torch.zeros(1, 3, size, size, device=self.device)).float()
+        return self._towers.image(torch.zeros(1, 3, size, size, device=self.device))
 
     def preprocess(self, images: NDArray[Any] | Tensor) -> Tensor:
         """uint8 [N, H, W, 3] to open_clip's normalised float32 [N, 3, S, S] on :attr:`device`, resized where needed."""
@@ -160,22 +194,8 @@ class FrozenClip:
         x = torch.as_tensor(images if isinstance(images, Tensor) else np.require(images, requirements="W"))
         if x.ndim != 4 or x.shape[-1] != 3 or x.dtype != torch.uint8:
             raise DataError(f"images: need uint8 [N, H, W, 3], got {x.dtype} {list(x.shape)}")
-        x = self._resized(x.to(self.device).permute(0, 3, 1, 2).float())
+        x = self.fit(x.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float())
         return ((x / 255 - self._mean) / self._std).contiguous()
-
-    def _resized(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        size = self.image_size
-        if (height, width) == (size, size):
-            return x
-        target = (size, size)
-        if not self._squash:
-            scale = size / min(height, width)
-            target = (max(size, int(height * scale)), max(size, int(width * scale)))
-        x = F.interpolate(x, target, mode=self._interpolation, antialias=True, align_corners=False)
-        top, left = round((target[0] - size) / 2), round((target[1] - size) / 2)
-        # PIL, which CLIPs were trained with, resizes to whole grey levels.
-        return x[..., top : top + size, left : left + size].round().clamp(0, 255)
 
 
 def save_clip(
@@ -201,56 +221,6 @@ def save_clip(
         save_file(state, beside)
     default = {"mean": list(open_clip.OPENAI_DATASET_MEAN), "std": list(open_clip.OPENAI_DATASET_STD)}
     write_json(folder / CONFIG, {"name": name, "model_cfg": config, "preprocess_cfg": preprocess or default})
-
-
-def _check_config(config: Any, path: Path) -> None:
-    if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
-        raise CheckpointError(f"{path}: has no model_cfg; this is not an open_clip folder")
-    text = config["model_cfg"].get("text_cfg", {})
-    known = inspect.signature(CLIP.__init__).parameters
-    foreign = sorted(set(config["model_cfg"]) - set(known))
-    if foreign or text.get("hf_model_name") or text.get("hf_tokenizer_name"):
-        what = ", ".join(foreign) or "a Hugging Face text tower"
-        raise CheckpointError(f"{path}: {what} is not supported; use a CLIP with open_clip's own text tower")
-    unlike = {"pool_type": "argmax", "no_causal_mask": False, "embed_cls": False, "proj_type": "linear"}
-    for key, needed in unlike.items():
-        if text.get(key, needed) != needed:
-            raise CheckpointError(f"{path}: text_cfg.{key} must be {needed} for a prior's causal text states")
-    preprocess = config.get("preprocess_cfg", {})
-    if preprocess.get("resize_mode", "shortest") not in ("shortest", "squash"):
-        raise CheckpointError(f"{path}: preprocess_cfg.resize_mode must be shortest or squash")
-    if preprocess.get("interpolation", "bicubic") not in ("bicubic", "bilinear"):
-        raise CheckpointError(f"{path}: preprocess_cfg.interpolation must be bicubic or bilinear")
-    if set(text.get("tokenizer_kwargs") or {}) - {"clean"}:
-        raise CheckpointError(f"{path}: text_cfg.tokenizer_kwargs may set nothing but clean")
-
-
-def _build(model_cfg: dict[str, Any], path: Path) -> CLIP:
-    try:
-        # Initialisation is overwritten by the weights: it must not move the caller's random state.
-        with torch.random.fork_rng(devices=[]):
-            return CLIP(**model_cfg)
-    except (TypeError, KeyError, RuntimeError, AssertionError) as error:
-        raise CheckpointError(f"{path}: model_cfg does not describe a CLIP: {' '.join(str(error).split())}") from None
-
-
-def _load_strictly(model: CLIP, path: Path) -> None:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; run the stage that writes it (dvc repro)")
-    try:
-        state = load_file(path)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: not a whole safetensors file ({error}); fetch or train it again") from None
-    try:
-        model.load_state_dict({key: v.float() if v.is_floating_point() else v for key, v in state.items()}, strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: weights do not fit {CONFIG}: {' '.join(str(error).split())}") from None
-
-
-def _weights_hash(config: dict[str, Any], weights: Path) -> str:
-    """Over the weights and everything in the configuration that changes what they compute (heads, activation, mean)."""
-    meaning = {key: config.get(key) for key in ("model_cfg", "preprocess_cfg")}
-    return hashlib.sha256(f"{json.dumps(meaning, sort_keys=True)}\0{sha256(weights)}".encode()).hexdigest()
 
 
 def _clean(text_cfg: dict[str, Any]) -> str:

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from eclipse.config.params import Params
-from eclipse.data.manifest import Manifest, Shard, load_manifest, open_split, verify_shard
-from eclipse.data.shards import read_shard
-from eclipse.embeddings.extract import embed_records, estimate_statics
-from eclipse.embeddings.header import VERSION, Header, SplitEntry
+from eclipse.data.manifest import Manifest, Shard, load_manifest
+from eclipse.data.takedown import refuse_taken_down
+from eclipse.embeddings.ahead import Behind, worker_count
+from eclipse.embeddings.extract import Encoded, check_encoded, encode_shard, estimate_statics
+from eclipse.embeddings.header import Header, SplitEntry, identity_of
+from eclipse.embeddings.pace import Pace
 from eclipse.embeddings.parts import parse_part, put_together, share
 from eclipse.embeddings.quantise import Statics
-from eclipse.embeddings.subjects import is_annotated
+from eclipse.embeddings.ranks import Rank, alone, is_finished, launched
+from eclipse.embeddings.reading import Reader, ReadShard, open_reader, open_shards
 from eclipse.embeddings.writer import StoreWriter, shard_name
-from eclipse.errors import ConfigError, DataError
+from eclipse.errors import ConfigError
 from eclipse.files import write_json
 from eclipse.models.clip import FrozenClip
-
-SAMPLE = 2048  # captions that the channel statistics are estimated from
 
 
 def run(
@@ -45,62 +48,108 @@ def run(
 
     ``part`` "I/N" embeds the I-th of N ranges of shards, counted from 0, into the folder ``out``, which is then no
     store yet. ``parts`` is the folder that holds all N of these; they are put together, and the store has the same
-    bytes as one embedded in one piece on the same kind of machine.
+    bytes as one embedded in one piece on the same kind of machine. Under torchrun each process embeds a range on its
+    own GPU, and the last to end puts all together.
     """
     if part is not None and parts is not None:
         raise ConfigError("part and parts: give one of them; part embeds a range of shards, parts puts all together")
     mine = None if part is None else parse_part(part)
-    manifest = load_manifest(dataset)
-    clip = FrozenClip.load(frozen / "clip")
-    facts = _facts(clip, manifest)
-    identity = {"version": VERSION, "store": params.store.model_dump(mode="json"), **facts}
-    work: Sequence[tuple[str, Shard]] = _shards(manifest)
+    rank = launched() if part is None and parts is None else None
+    work = _Work.of(params, dataset, frozen, rank)
+    if rank is not None:
+        return _as_rank(work, rank, out, metrics)
     if parts is not None:
-        put_together(parts, out, identity, [name for name, _ in work])
-    writer = StoreWriter(out, identity)
+        put_together(parts, out, work.identity, [name for name, _ in work.shards])
+    writer = StoreWriter(out, work.identity)
     if parts is None:
-        work = work if mine is None else share(work, mine)
-        _embed(params, dataset, manifest, work, clip, writer)
-    if mine is not None:
-        writer.publish_part()
-        summary: dict[str, Any] = {"part": part, "shards": len(work), "records": sum(s.count for _, s in work)}
-    else:
-        header = writer.publish(facts, params.store, {k: len(v.shards) for k, v in manifest.splits.items()})
-        summary = _summary(header, writer)
+        _embed(work, work.shards if mine is None else share(work.shards, mine), writer)
+    if mine is None:
+        return _publish(work, writer, metrics)
+    writer.publish_part()
+    summary = _part_summary(share(work.shards, mine), mine)
     write_json(metrics, summary)
     return summary
 
 
-def _embed(
-    params: Params,
-    dataset: Path,
-    manifest: Manifest,
-    work: Sequence[tuple[str, Shard]],
-    clip: FrozenClip,
-    writer: StoreWriter,
-) -> None:
-    """Embed the shards ``work`` that ``writer`` does not have yet."""
-    first = _first_split(dataset, manifest)
-    annotated = any(is_annotated(record) for record in islice(open_split(dataset, first), 1))
-    statics = writer.statics() or _new_statics(params, dataset, first, clip, writer, annotated=annotated)
-    batch_size = params.store.batch_size
-    with tqdm(total=sum(s.count for _, s in work), desc="embed", unit="record", mininterval=1.0) as bar:
-        for name, shard in work:
-            if writer.finished(name):
-                bar.update(shard.count)
-                continue
-            path = verify_shard(dataset, shard)
-            records = list(read_shard(path))
-            embedded = embed_records(
-                clip,
-                records,
-                statics,
-                batch_size=batch_size,
-                where=str(path),
-                annotated=annotated,
-                advance=bar.update,
-            )
-            writer.write_shard(name, records, embedded, statics, params.store)
+@dataclass(frozen=True)
+class _Work:
+    """One dataset and the encoder for it; ``shards`` are all of its shards by their names in the store."""
+
+    params: Params
+    dataset: Path
+    manifest: Manifest
+    reader: Reader
+    workers: int
+    facts: dict[str, Any]
+    shards: Sequence[tuple[str, Shard]]
+
+    @classmethod
+    def of(cls, params: Params, dataset: Path, frozen: Path, rank: Rank | None) -> _Work:
+        refuse_taken_down(dataset, params.data.web)
+        manifest, store = load_manifest(dataset), params.store
+        device = None if rank is None else rank.device()
+        clip = FrozenClip.load(frozen / "clip", device=device, precision=store.precision, compile=store.compile)
+        reader = open_reader(clip, dataset, manifest, store.batch_size)
+        beside = 1 if rank is None else rank.beside
+        workers = worker_count(store.workers, gpu=clip.device.type == "cuda", processes=beside)
+        return cls(params, dataset, manifest, reader, workers, _facts(clip, manifest), _shards(manifest))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return identity_of(self.params.store, self.facts)
+
+
+def _embed(work: _Work, shards: Sequence[tuple[str, Shard]], writer: StoreWriter) -> None:
+    """Embed those of ``shards`` that ``writer`` does not have yet."""
+    statics = writer.statics() or _new_statics(work, writer)
+    clip, store = work.reader.clip, work.params.store
+
+    def finish(shard: ReadShard, encoded: Encoded) -> None:
+        embedded = check_encoded(clip, shard, encoded, statics)
+        writer.write_shard(shard.name, shard.records, embedded, statics, store, shard.changed)
+
+    total = sum(shard.count for _, shard in shards)
+    with tqdm(total=total, desc="embed", unit="record", mininterval=1.0) as bar:
+        todo = [(name, shard) for name, shard in shards if not writer.finished(name)]
+        left = sum(shard.count for _, shard in todo)
+        bar.update(total - left)
+        pace = Pace(len(todo), left, lambda line: None if bar.disable else bar.write(line, file=sys.stderr))
+        with (
+            open_shards(work.reader, work.dataset, todo, work.workers) as read,
+            Behind(thread=work.workers > 0) as behind,
+        ):
+            for shard, pictures in read:
+                encoded = encode_shard(clip, shard, pictures, batch_size=store.batch_size, advance=bar.update)
+                pace.shard(len(shard.records))
+                behind(finish, shard, encoded)
+
+
+def _as_rank(work: _Work, rank: Rank, out: Path, metrics: Path) -> dict[str, Any]:
+    """Embed the part of ``rank``; put all together if it was the last one missing."""
+    folder = rank.folder(out)
+    mine = folder / str(rank.rank)
+    if not is_finished(mine, work.identity):
+        writer = StoreWriter(mine, work.identity)
+        _embed(work, share(work.shards, rank.part), writer)
+        writer.publish_part()
+    with alone(folder):
+        if not all(is_finished(folder / str(i), work.identity) for i in range(rank.size)):
+            return _part_summary(share(work.shards, rank.part), rank.part)
+        put_together(folder, out, work.identity, [name for name, _ in work.shards])
+        summary = _publish(work, StoreWriter(out, work.identity), metrics)
+        shutil.rmtree(folder)
+    return summary
+
+
+def _publish(work: _Work, writer: StoreWriter, metrics: Path) -> dict[str, Any]:
+    shards = {name: len(split.shards) for name, split in work.manifest.splits.items()}
+    summary = _summary(writer.publish(work.facts, work.params.store, shards), writer)
+    write_json(metrics, summary)
+    return summary
+
+
+def _part_summary(shards: Sequence[tuple[str, Shard]], part: tuple[int, int]) -> dict[str, Any]:
+    return {"part": "{}/{}".format(*part), "shards": len(shards), "records": sum(s.count for _, s in shards)}
 
 
 def _facts(clip: FrozenClip, manifest: Manifest) -> dict[str, Any]:
@@ -117,20 +166,9 @@ def _facts(clip: FrozenClip, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _first_split(dataset: Path, manifest: Manifest) -> str:
-    """The split that stands for the dataset: training, where it holds records."""
-    filled = [name for name, split in manifest.splits.items() if split.count]
-    if not filled:
-        raise DataError(f"{dataset}: holds no records; check what the dataset stage dropped")
-    return "train" if "train" in filled else filled[0]
-
-
-def _new_statics(
-    params: Params, dataset: Path, split: str, clip: FrozenClip, writer: StoreWriter, *, annotated: bool
-) -> Statics:
-    sample = list(islice(open_split(dataset, split), SAMPLE))
-    statics = estimate_statics(clip, sample, batch_size=params.store.batch_size, where=f"{dataset} ({split})")
-    writer.write_statics(statics, nothing=clip.encode_nothing()[0].cpu() if annotated else None)
+def _new_statics(work: _Work, writer: StoreWriter) -> Statics:
+    statics, clip = estimate_statics(work.reader, work.dataset, work.manifest), work.reader.clip
+    writer.write_statics(statics, nothing=clip.encode_nothing()[0].cpu() if work.reader.annotated else None)
     return statics
 
 
@@ -144,7 +182,8 @@ def _summary(header: Header, writer: StoreWriter) -> dict[str, Any]:
     """Counts, sizes and errors.
 
     Of each split: ``cosine``, the mean cosine of z_x to its own z_y, the modality gap's other side; of annotated data
-    ``subjects``: number of subjects → records that have so many.
+    ``subjects``: number of subjects → records that have so many; of the web's data ``changed_captions``, those that
+    were cut to the context.
     """
     entries = [entry for content in header.splits.values() for entry in content.shards]
     count = sum(entry.count for entry in entries)
@@ -164,4 +203,6 @@ def _split_summary(split: str, content: SplitEntry, writer: StoreWriter) -> dict
     if any("subjects" in note for note in notes):
         subjects = sum((Counter(note["subjects"]) for note in notes), Counter[str]())
         summary["subjects"] = dict(sorted(subjects.items()))
+    if any("changed_captions" in note for note in notes):
+        summary["changed_captions"] = sum(note["changed_captions"] for note in notes)
     return summary

@@ -101,6 +101,9 @@ def test_full_precision_vectors_on_request(tmp_path):
 def test_wrong_encoder_split_and_index_are_refused(fresh):
     with pytest.raises(StoreError, match=r"another encoder \(made, weights aaaaaaaaaaaa, expected bbbb"):
         Store.open(fresh, "train", expect_weights_hash="b" * 64)
+    with pytest.raises(StoreError, match=r"another tokenizer \(aaaaaaaaaaaa, expected cccccccccccc"):
+        Store.open(fresh, "train", expect_weights_hash=HASH, expect_tokenizer_hash="c" * 64)
+    assert len(Store.open(fresh, "train", expect_weights_hash=HASH, expect_tokenizer_hash=HASH)) == N
     with pytest.raises(StoreError, match=r"no split 'test'; it holds empty, train"):
         Store.open(fresh, "test")
     with pytest.raises(StoreError, match="holds no records"):

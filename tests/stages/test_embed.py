@@ -2,68 +2,29 @@
 
 import io
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from open_clip.model import CLIP
+from made_dataset import annotated, records, tiny_clip, write_dataset
 from PIL import Image
 from safetensors.torch import load_file
 
 from eclipse.config import load_params
 from eclipse.data.control import canny
-from eclipse.data.manifest import Manifest, Split
-from eclipse.data.masks import encode_mask
 from eclipse.data.records import Record
-from eclipse.data.shards import ShardWriter
-from eclipse.data.subjects import Subject, subjects_of, with_subjects
+from eclipse.data.subjects import subjects_of, with_subjects
 from eclipse.embeddings.header import store_hash
 from eclipse.embeddings.store import Store
 from eclipse.embeddings.writer import StoreWriter
 from eclipse.errors import ConfigError, DataError, StoreError
 from eclipse.files import tree_digest
-from eclipse.models.clip import FrozenClip, save_clip
+from eclipse.models.clip import FrozenClip
 from eclipse.stages.embed import run
 
 PARAMS = str(Path(__file__).parents[2] / "params.yaml")
-CONFIG = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
-WORDS = ("red", "blue", "star", "circle", "striped", "solid", "on", "a", "white", "background")
-
-
-def tiny_clip(folder, seed=0):
-    torch.manual_seed(seed)
-    model = CLIP(**CONFIG).eval()
-    with torch.no_grad():
-        model.ln_final.bias.normal_()
-    save_clip(model, CONFIG, folder / "clip", name="tiny")
-    return folder
-
-
-def records(split, count, seed=0):
-    rng = np.random.default_rng([seed, len(split)])
-    for i in range(count):
-        caption = " ".join(rng.choice(WORDS, rng.integers(1, 20)))
-        image = io.BytesIO()
-        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(image, "PNG")
-        yield Record(f"{split}-{i:06d}", caption, image.getvalue(), {"key": f"k{i}"})
-
-
-def write_dataset(folder, splits, *, shard_size=10, seed=0):
-    made = {}
-    for split, content in splits.items():
-        with ShardWriter(folder, split, shard_size) as writer:
-            for record in content:
-                writer.add(record)
-        made[split] = Split.of(writer.shards)
-    Manifest(source="world", seed=seed, params_digest="x", splits=made).save(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -210,8 +171,8 @@ def test_embedding_that_is_not_finite_names_its_record(inputs, tmp_path, monkeyp
 def test_text_encoder_that_is_not_causal_is_refused(inputs, tmp_path, monkeypatch):
     load = FrozenClip.load
 
-    def bidirectional(folder):
-        clip = load(folder)
+    def bidirectional(folder, **settings):
+        clip = load(folder, **settings)
         clip.model.attn_mask.zero_()
         return clip
 
@@ -233,27 +194,6 @@ def test_states_that_int8_cannot_hold_are_refused_and_fp16_takes_them(inputs, tm
         embed(tmp_path, inputs)
     embed(tmp_path, inputs, "store.tokens=fp16")
     assert Store.open(tmp_path / "store", "train").header.max_error < 1e-3
-
-
-def png(rng, width, height):
-    content = io.BytesIO()
-    Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(content, "PNG")
-    return content.getvalue()
-
-
-def annotated(split, count):
-    """Records with one to three subjects of several sizes; the nouns are words of the caption, also twice the same."""
-    rng = np.random.default_rng([7, len(split)])
-    mask = encode_mask(np.eye(32, dtype=np.uint8))
-    for record in records(split, count):
-        caption = f"{record.caption}, wristwatches on a background"
-        words = [m.span() for m in re.finditer(r"\w+", caption)]
-        others = len(words) - 4
-        picked = sorted(rng.choice(others, min(2, others), replace=False).tolist())[: rng.integers(3)]
-        found = []
-        for a, b in [words[i] for i in [*picked, others]]:
-            found.append((Subject(caption[a:b], (a, b), (0, 0, 32, 32), mask), png(rng, *rng.choice([20, 32], 2))))
-        yield with_subjects(record, caption, found)
 
 
 @pytest.fixture(scope="module")
@@ -433,7 +373,7 @@ def test_parts_that_are_no_whole_are_named_and_leave_the_old_store(inputs, whole
 
 def test_parts_under_other_statistics_are_refused(inputs, tmp_path, monkeypatch):
     embed_part(tmp_path, inputs, "0/2")
-    monkeypatch.setattr("eclipse.stages.embed.SAMPLE", 5)
+    monkeypatch.setattr("eclipse.embeddings.extract.SAMPLE", 5)
     embed_part(tmp_path, inputs, "1/2")
     with pytest.raises(StoreError, match=r"parts/1: its channel statistics are not those of the other parts"):
         put_together(tmp_path, inputs)

@@ -1,0 +1,290 @@
+"""The embed stage at scale: workers, lower precision, the web's records, and several processes."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_dataset import WORDS, annotated, records, tiny_clip, write_dataset
+from PIL import Image
+
+from eclipse.config import load_params
+from eclipse.data.records import Record
+from eclipse.embeddings import reading
+from eclipse.embeddings.header import identity_of
+from eclipse.embeddings.store import Store
+from eclipse.embeddings.writer import StoreWriter
+from eclipse.errors import ConfigError, DataError, StoreError
+from eclipse.files import tree_digest
+from eclipse.models.clip import FrozenClip
+from eclipse.stages.embed import run
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+SETTINGS = ("store.batch_size=8", "store.tokens=int8")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    base = tmp_path_factory.mktemp("inputs")
+    splits = {"train": annotated("train", 25), "val_seen": annotated("val_seen", 4), "test_seen": []}
+    return {"dataset": write_dataset(base / "dataset", splits), "frozen": tiny_clip(base / "frozen")}
+
+
+def embed(tmp_path, inputs, *overrides, name="store"):
+    params = load_params(PARAMS, [*SETTINGS, *overrides])
+    return run(params, **inputs, out=tmp_path / name, metrics=tmp_path / f"{name}.json")
+
+
+@pytest.fixture(scope="module")
+def serial(inputs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("serial")
+    embed(folder, inputs, "store.workers=0")
+    return folder / "store"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 3])
+def test_bytes_do_not_depend_on_the_workers(inputs, serial, tmp_path, workers):
+    embed(tmp_path, inputs, f"store.workers={workers}")
+    assert tree_digest(tmp_path / "store") == tree_digest(serial)
+
+
+def test_a_run_without_workers_is_gone_on_with_by_one_with_them(inputs, serial, tmp_path, monkeypatch):
+    original, written = StoreWriter.write_shard, []
+
+    def write_shard(self, name, *rest):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        original(self, name, *rest)
+        written.append(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "write_shard", write_shard)
+        with pytest.raises(KeyboardInterrupt):
+            embed(tmp_path, inputs, "store.workers=0")
+    kept = (tmp_path / "store.partial/train/shard-00000.safetensors").stat().st_mtime_ns
+    embed(tmp_path, inputs, "store.workers=1")
+    assert tree_digest(tmp_path / "store") == tree_digest(serial)
+    assert (tmp_path / "store/train/shard-00000.safetensors").stat().st_mtime_ns == kept
+
+
+def test_interrupt_while_writing_behind_leaves_finished_shards_alone(inputs, serial, tmp_path, monkeypatch):
+    original, written = StoreWriter.write_shard, []
+
+    def write_shard(self, name, *rest):
+        if len(written) == 1:
+            raise OSError(28, "No space left on device")
+        original(self, name, *rest)
+        written.append(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "write_shard", write_shard)
+        with pytest.raises(OSError, match="No space"):
+            embed(tmp_path, inputs, "store.workers=1")
+    progress = json.loads((tmp_path / "store.partial/progress.json").read_text())
+    assert list(progress["shards"]) == ["train/shard-00000"]
+    embed(tmp_path, inputs)
+    assert tree_digest(tmp_path / "store") == tree_digest(serial)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_damage_is_named_as_without_workers(inputs, tmp_path, workers):
+    content = list(records("train", 25))
+    content[21] = Record(content[21].id, content[21].caption, content[21].image[:60], content[21].meta)
+    dataset = write_dataset(tmp_path / "bad", {"train": content})
+    with pytest.raises(DataError, match=r"train-00002\.tar: record train-000021: image cannot be decoded"):
+        embed(tmp_path, {**inputs, "dataset": dataset}, f"store.workers={workers}")
+    progress = json.loads((tmp_path / "store.partial/progress.json").read_text())
+    assert list(progress["shards"]) == ["train/shard-00000", "train/shard-00001"], "what came before it is kept"
+    assert not (tmp_path / "store").exists()
+
+
+def test_killed_worker_ends_the_run_with_a_word(inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "prepare", _die)
+    with pytest.raises(StoreError, match=r"was killed.*store\.workers"):
+        embed(tmp_path, inputs, "store.workers=1")
+
+
+def _die(order):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("bf16", 2e-2), ("fp16", 2e-3)])
+def test_lower_precision_is_said_in_the_header_and_near(inputs, serial, tmp_path, precision, limit):
+    embed(tmp_path, inputs, f"store.precision={precision}", "store.tokens=fp16")
+    embed(tmp_path, inputs, "store.tokens=fp16", name="plain")
+    lowered, plain = Store.open(tmp_path / "store", "train"), Store.open(tmp_path / "plain", "train")
+    assert lowered.header.precision == precision
+    assert lowered.header.weights_hash == plain.header.weights_hash
+    assert "precision" not in json.loads((tmp_path / "plain/header.json").read_text())
+    found, wanted = lowered.gather(np.arange(25)), plain.gather(np.arange(25))
+    for name in ("text_states", "prompt_embeds", "image_embeds", "control_embeds"):
+        mine, truth = getattr(found, name), getattr(wanted, name)
+        assert 0 < ((mine - truth).norm(dim=1) / truth.norm(dim=1)).mean() < limit, name
+
+
+@pytest.mark.slow
+def test_compiled_store_is_near_and_of_another_identity(inputs, tmp_path, monkeypatch):
+    load = FrozenClip.load
+
+    def eager(folder, **settings):
+        return load(folder, **{**settings, "compile": "aot_eager" if settings["compile"] else False})
+
+    monkeypatch.setattr(FrozenClip, "load", eager)
+    torch._dynamo.reset()
+    bare = {**inputs, "dataset": write_dataset(tmp_path / "bare", {"train": records("train", 8)})}
+    embed(tmp_path, bare, "store.compile=true", "store.tokens=fp16", "store.image_dtype=fp32")
+    embed(tmp_path, bare, "store.tokens=fp16", "store.image_dtype=fp32", name="plain")
+    found = Store.open(tmp_path / "store", "train").gather(np.arange(8))
+    wanted = Store.open(tmp_path / "plain", "train").gather(np.arange(8))
+    torch.testing.assert_close(found.image_embeds, wanted.image_embeds, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found.prompt_embeds, wanted.prompt_embeds, atol=1e-5, rtol=1e-4)
+
+
+def test_identity_has_what_shapes_the_bytes_and_nothing_else():
+    def identity(*overrides):
+        return identity_of(load_params(PARAMS, list(overrides)).store, {"encoder": "x"})
+
+    plain = identity()
+    assert identity("store.workers=7") == plain
+    others = ("precision=bf16", "compile=true", "tokens=fp16", "image_dtype=fp32", "batch_size=3")
+    assert all(identity(f"store.{other}") != plain for other in others)
+    assert set(plain["store"]) == {"tokens", "batch_size", "image_dtype"}, (
+        "runs left by older programs are gone on with"
+    )
+
+
+def picture(width, height, kind, seed):
+    content = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).save(content, kind)
+    return content.getvalue()
+
+
+def web(split, count):
+    rng = np.random.default_rng(3)
+    for i in range(count):
+        words = [*rng.choice(WORDS, 90 if i % 5 == 0 else 6)]
+        caption = " ".join(words) + (" <end_of_text> more" if i == 3 else "")
+        width, height = (int(side) for side in rng.integers(8, 90, 2))
+        yield Record(f"{split}-{i:06d}", caption, picture(width, height, ("PNG", "JPEG")[i % 2], i), {})
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_webs_records_have_any_size_and_length(inputs, tmp_path, workers):
+    dataset = write_dataset(tmp_path / "web", {"train": web("train", 12)}, source="img2dataset")
+    overrides = (f"store.workers={workers}", "store.tokens=fp16", "store.image_dtype=fp32")
+    summary = embed(tmp_path, {**inputs, "dataset": dataset}, *overrides)
+    assert summary["splits"]["train"]["changed_captions"] == 4, "three too long, one with a marker"
+    store = Store.open(tmp_path / "store", "train")
+    assert store.lengths.max() == 77
+    batch = store.gather(np.arange(12))
+    clip = FrozenClip.load(inputs["frozen"] / "clip")
+    for i, record in enumerate(web("train", 12)):
+        image = np.asarray(Image.open(io.BytesIO(record.image)).convert("RGB"))
+        torch.testing.assert_close(batch.image_embeds[i], clip.encode_image(image[None])[0], atol=1e-5, rtol=1e-4)
+        text = clip.encode_text(clip.tokenize([record.caption.replace("<end_of_text>", " ")], truncate=True))
+        torch.testing.assert_close(batch.prompt_embeds[i], text.prompt_embeds[0], atol=1e-5, rtol=1e-4)
+    assert store.table()["caption"].to_pylist() == [r.caption for r in web("train", 12)], "the table keeps it whole"
+
+
+def test_other_sources_have_no_count_of_changed_captions(serial):
+    assert "changed_captions" not in json.loads(serial.with_name("store.json").read_text())["splits"]["train"]
+
+
+def launch(inputs, out, rank, shards):
+    environment = {
+        **os.environ,
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(PARAMS.parent / "tests"),
+        "SLOW_SHARDS": str(shards),
+    }
+    return subprocess.Popen([sys.executable, __file__, *words(inputs, out)], env=environment)
+
+
+def words(inputs, out):
+    paths = {"dataset": inputs["dataset"], "frozen": inputs["frozen"], "out": out, "metrics": f"{out}.json"}
+    flags = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    return ["embed", *flags, "--params", str(PARAMS), *settings]
+
+
+@pytest.mark.slow
+def test_two_processes_of_which_one_is_killed(inputs, tmp_path):
+    splits = {"train": records("train", 25), "val_seen": records("val_seen", 4)}
+    bare = {**inputs, "dataset": write_dataset(tmp_path / "bare", splits, shard_size=3)}
+    embed(tmp_path, bare, name="whole")
+    out = tmp_path / "store"
+    first, second = launch(bare, out, 0, 99), launch(bare, out, 1, 2)
+    progress = tmp_path / "store.parts-2/1.partial/progress.json"
+    end = time.monotonic() + 120
+    while not (progress.exists() and len(json.loads(progress.read_text())["shards"]) == 2):
+        assert time.monotonic() < end and second.poll() is None
+        time.sleep(0.02)
+    second.kill()
+    assert (first.wait(120), second.wait(120)) == (0, -signal.SIGKILL)
+    assert not out.exists() and not Path(f"{out}.json").exists()
+    finished = progress.with_name("train")
+    kept = {path.name: path.stat().st_mtime_ns for path in finished.glob("*.safetensors")}
+    assert len(kept) == 2
+
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    done = subprocess.run([*torchrun, "-m", "eclipse", *words(bare, out)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert tree_digest(out) == tree_digest(tmp_path / "whole")
+    assert Path(f"{out}.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+    assert {name: (out / "train" / name).stat().st_mtime_ns for name in kept} == kept, "no shard was done twice"
+    assert not out.with_name("store.parts-2").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ({"RANK": "2", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}, "RANK=2 is outside 0 … 1"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "LOCAL_RANK.*start with torchrun"),
+    ],
+)
+def test_environment_that_torchrun_did_not_make_is_refused(inputs, tmp_path, monkeypatch, said, wrong):
+    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=wrong):
+        embed(tmp_path, inputs)
+    assert not list(tmp_path.glob("store*"))
+
+
+def test_part_given_by_hand_is_that_part_whatever_torchrun_says(inputs, tmp_path, monkeypatch):
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    params = load_params(PARAMS, list(SETTINGS))
+    summary = run(params, **inputs, out=tmp_path / "parts/0", metrics=tmp_path / "0.json", part="0/4")
+    assert summary == {"part": "0/4", "shards": 1, "records": 10}
+
+
+if __name__ == "__main__":
+    # A process of the test above: it stops after so many shards, as one does that its machine is about to lose.
+    original, count = StoreWriter.write_shard, int(os.environ["SLOW_SHARDS"])
+
+    def hang(self, *rest):
+        global count
+        if count == 0:
+            time.sleep(600)
+        count -= 1
+        original(self, *rest)
+
+    StoreWriter.write_shard = hang
+    from eclipse.cli import main
+
+    sys.exit(main())
