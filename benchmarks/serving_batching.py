@@ -26,7 +26,7 @@ import torch
 from eclipse.config.serve import ServeParams
 from eclipse.models.checkpoint import load_prior, prior_hash
 from eclipse.models.clip import FrozenClip
-from eclipse.models.decoder import Decoder
+from eclipse.models.decoder import load_decoder
 from eclipse.serve.engine import Engine, LoadedPrior
 from eclipse.serve.types import Drawing, Drawn, Job, PriorName, Prompt, Wanted
 
@@ -67,7 +67,7 @@ async def load(engine: Engine, drawing: Drawing, options: argparse.Namespace) ->
 def measure(options: argparse.Namespace) -> dict[int, list[Load]]:
     """Number of slots → what each repetition found."""
     clip = FrozenClip.load(options.frozen / "clip")
-    decoder = Decoder.load(options.frozen / "decoder", device=clip.device)
+    decoder = load_decoder(options.frozen / "decoder", device=clip.device)
     name = PriorName("prior", "eclipse", prior_hash(options.prior))
     priors = {"prior": LoadedPrior(name, load_prior(options.prior, device=clip.device))}
     size = decoder.image_size

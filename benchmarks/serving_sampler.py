@@ -31,7 +31,7 @@ from eclipse.evaluate.judge import Judge
 from eclipse.evaluate.split import real_pictures
 from eclipse.models.checkpoint import load_prior
 from eclipse.models.clip import FrozenClip
-from eclipse.models.decoder import Decoder
+from eclipse.models.decoder import load_decoder
 
 Scores = dict[str, NDArray[np.float64]]
 REFERENCE = "ddim"
@@ -53,7 +53,7 @@ class Bench:
         frozen, params = options.artifacts / "frozen", EvaluateParams()
         clip = FrozenClip.load(frozen / "clip")
         self.judge = Judge.load(clip, frozen)
-        self.decoder = Decoder.load(frozen / "decoder", device=clip.device)
+        self.decoder = load_decoder(frozen / "decoder", device=clip.device)
         self.negative = clip.encode_nothing()
         self.guidance = options.guidance
         store = Store.open(options.artifacts / "store", options.split, expect_weights_hash=clip.weights_hash)

@@ -89,8 +89,12 @@ def decode_prompts(
     seeds: Sequence[int],
     params: DecodeParams,
     negative: NDArray[np.float32] | None,
+    prompts: Sequence[str],
 ) -> NDArray[np.uint8]:
-    """Pictures uint8 [N, H, W, 3] of ``image_embeds`` [N, P] with one decoder seed each."""
+    """Pictures uint8 [N, H, W, 3] of ``image_embeds`` [N, P] with one decoder seed each.
+
+    ``prompts`` are the captions, for a decoder that reads them.
+    """
     return decoder.decode(
         image_embeds,
         seeds=seeds,
@@ -98,5 +102,6 @@ def decode_prompts(
         scheduler=params.scheduler,
         guidance=params.guidance,
         negative_embeds=negative,
+        prompts=prompts,
         batch_size=params.batch_size,
     )

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
+from eclipse.config.decoder import DecoderParams
 from eclipse.config.params import EvaluateParams
 from eclipse.data.manifest import open_split
 from eclipse.data.mirror import mirror_pairs
@@ -25,7 +26,7 @@ from eclipse.evaluate.generate import Targets, decode_prompts, predict_split, pr
 from eclipse.evaluate.judge import Judge
 from eclipse.models.checkpoint import Prior
 from eclipse.models.clip import FrozenClip
-from eclipse.models.decoder import Decoder
+from eclipse.models.decoder import Decoder, open_decoder
 from eclipse.models.device import pick
 
 TRAINING_PICTURES = 50_000  # training pictures that predictions are held against; more are thinned evenly
@@ -41,12 +42,21 @@ class Tools:
     negative: NDArray[np.float32] | None
 
     @classmethod
-    def load(cls, frozen: Path, params: EvaluateParams, *, images: int) -> Tools:
-        """From ``frozen`` with clip, decoder and, where there is one, oracle; no decoder for 0 ``images``."""
+    def load(cls, frozen: Path, params: EvaluateParams, *, images: int, memory: DecoderParams | None = None) -> Tools:
+        """From ``frozen`` with clip, decoder and, where there is one, oracle; no decoder for 0 ``images``.
+
+        ``memory`` says how the decoder is held, None by detection. :class:`ConfigError` for a sampler that is not right
+        with it.
+        """
         clip = FrozenClip.load(frozen / "clip")
-        decoder = Decoder.load(frozen / "decoder", device=pick()) if images else None
-        guided = params.decode.guidance > 1
-        return cls(Judge.load(clip, frozen), decoder, clip.encode_nothing().cpu().numpy() if guided else None)
+        judge = Judge.load(clip, frozen)
+        if not images:
+            return cls(judge, None, None)
+        decoder = open_decoder(frozen, memory, device=pick())
+        decoder.check_scheduler(params.decode.scheduler)
+        if params.decode.guidance <= 1:
+            return cls(judge, decoder, None)
+        return cls(judge, decoder, decoder.negative(clip.encode_nothing).cpu().numpy())
 
 
 @dataclass(frozen=True)
@@ -128,8 +138,10 @@ def evaluate_split(
     if tools.decoder is not None and params.images:
         count = min(params.images, len(ids))
         seeds = prompt_seeds(split, ids[:count], "decoder", params.seed)
-        images = decode_prompts(tools.decoder, predicted[:count], seeds, params.decode, tools.negative)
-        real, meta = real_pictures(dataset, split, ids[:count])
+        images = decode_prompts(
+            tools.decoder, predicted[:count], seeds, params.decode, tools.negative, captions[:count]
+        )
+        real, meta = real_pictures(dataset, split, ids[:count], (images.shape[2], images.shape[1]))
         judged = tools.judge.categories(images, meta)
         judged["clip_score"] = tools.judge.clip_score(images, targets.prompt_embeds[:count])
         scores |= {name: filled(values, len(ids)) for name, values in judged.items()}
@@ -164,13 +176,19 @@ def embedding_scores(
     return scores
 
 
-def real_pictures(dataset: Path, split: str, ids: list[str]) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
-    """The first pictures of ``split`` uint8 [N, H, W, 3] and their meta, checked to be those that the store names."""
+def real_pictures(
+    dataset: Path, split: str, ids: list[str], size: tuple[int, int]
+) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
+    """The first pictures of ``split`` uint8 [N, H, W, 3] and their meta, checked to be those that the store names.
+
+    ``size`` is (W, H) of the pictures that they are held against; others are cut to its shape and resized.
+    """
     records = list(islice(open_split(dataset, split), len(ids)))
     if [record.id for record in records] != ids:
         raise DataError(f"{dataset}: {split} holds other records than the store; run the embed stage again")
-    pictures = [np.asarray(Image.open(io.BytesIO(record.image)).convert("RGB")) for record in records]
-    return np.stack(pictures), [record.meta for record in records]
+    pictures = [Image.open(io.BytesIO(record.image)).convert("RGB") for record in records]
+    fitted = [picture if picture.size == size else ImageOps.fit(picture, size) for picture in pictures]
+    return np.stack([np.asarray(picture) for picture in fitted]), [record.meta for record in records]
 
 
 def _predicted(

@@ -151,8 +151,10 @@ def measure(
     if tools.decoder is None or not count:
         return Measured(group, prompts, scores, None, seconds)
     seeds = prompt_seeds(prompts.split, prompts.ids[:count], "decoder", params.seed)
-    images = decode_prompts(tools.decoder, embeds[:count], seeds, params.decode, tools.negative)
-    real, meta = real_pictures(dataset, prompts.split, prompts.ids[:count])
+    images = decode_prompts(
+        tools.decoder, embeds[:count], seeds, params.decode, tools.negative, prompts.captions[:count]
+    )
+    real, meta = real_pictures(dataset, prompts.split, prompts.ids[:count], (images.shape[2], images.shape[1]))
     judged = picture_scores(tools.judge, prompts, images, real, meta)
     scores |= {name: filled(values, len(prompts.ids)) for name, values in judged.items()}
     return Measured(group, prompts, scores, images, seconds)

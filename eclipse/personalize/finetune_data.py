@@ -118,7 +118,7 @@ def make_material(concepts: Sequence[Concept], clip: FrozenClip, decoder: Decode
 
 @torch.no_grad()
 def _latents(decoder: Decoder, image: NDArray[np.uint8]) -> Tensor:
-    movq, size = decoder.pipeline.movq, decoder.image_size
+    movq, size = decoder.movq, decoder.image_size
     shrinks = len(image) > size
     fitted = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     pixels = torch.from_numpy(np.ascontiguousarray(fitted)).permute(2, 0, 1)[None].float() / 127.5 - 1

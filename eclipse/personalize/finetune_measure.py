@@ -58,7 +58,7 @@ class Measure:
         finetuned), ``rmse`` of pixels in [0, 1]; both lower is better, and both hold place and size against a picture
         that z_x says little about. ``own_texture``: 1 where the true picture is perceptually nearer than all rivals.
         """
-        movq = decoder.pipeline.movq
+        movq = decoder.movq
         perceptual, own = np.empty(len(images)), np.empty(len(images))
         for i, image in enumerate(images):
             mine = movq_features(movq, image)

@@ -17,11 +17,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from eclipse import __version__
+from eclipse.config.decoder import DecoderParams
 from eclipse.config.subjects import FinetuneParams
 from eclipse.errors import CheckpointError, ConfigError, TrainingError
 from eclipse.files import atomic_folder, tree_digest, write_json
 from eclipse.models.clip import FrozenClip
-from eclipse.models.decoder import Decoder
+from eclipse.models.decoder import Decoder, KandinskyV22Decoder, load_decoder
+from eclipse.models.decoder.load import INDEX, adapter_of
 from eclipse.models.device import pick
 from eclipse.personalize.finetune import Finetuner, Plan
 from eclipse.personalize.finetune_data import Concept, make_material
@@ -63,7 +65,7 @@ def finetune_decoder(
     if _recorded(out) == lineage["digest"]:
         log.info("%s: already there", out)
         return dict(json.loads((out / RECORD).read_text(encoding="utf-8")))
-    decoder = Decoder.load(source.decoder, device=pick())
+    decoder = _trainable(source.decoder)
     material = make_material(concepts, source.clip, decoder)
     folder = checkpoints / f"finetune-{lineage['digest'][:16]}"
     plan = Plan(settings, steps, seed, lineage["digest"], folder / "state.pt")
@@ -73,6 +75,17 @@ def finetune_decoder(
     save_finetuned(source.decoder, unet, out, record)
     shutil.rmtree(folder, ignore_errors=True)
     return record
+
+
+def _trainable(folder: Path) -> Decoder:
+    """The decoder in ``folder`` with float32 weights; :class:`CheckpointError` for one that reads text."""
+    adapter = adapter_of(folder / INDEX)
+    if not issubclass(adapter, KandinskyV22Decoder):
+        raise CheckpointError(
+            f"{folder}: is a {adapter.PIPELINE}, whose UNet also reads a prompt, and pictures of concepts come without "
+            f"one; finetune a {KandinskyV22Decoder.PIPELINE}"
+        )
+    return load_decoder(folder, DecoderParams(precision="fp32", offload="none"), device=pick())
 
 
 def check_out(out: Path, source: Path) -> None:

@@ -22,7 +22,7 @@ from eclipse.config.subjects import FinetuneParams
 from eclipse.evaluate.bootstrap import estimate, paired_difference
 from eclipse.evaluate.judge import Judge
 from eclipse.models.clip import FrozenClip
-from eclipse.models.decoder import Decoder
+from eclipse.models.decoder import Decoder, decoder_folder, load_decoder
 from eclipse.models.device import pick
 from eclipse.personalize.finetune_data import Concept
 from eclipse.personalize.finetune_measure import CONCEPT_METRICS, SCENE_METRICS, Examples, Measure, Scores
@@ -65,9 +65,9 @@ def run_study(settings: FinetuneParams, decode: DecodeParams, frozen: Path, work
     """
     clip = FrozenClip.load(frozen / "clip")
     measure = Measure(Judge.load(clip, frozen), decode)
-    source = Source(clip, frozen / "decoder")
+    source = Source(clip, decoder_folder(frozen))
     world = _make_world(settings, clip)
-    before = _Before.of(Decoder.load(source.decoder, device=pick()), measure, world)
+    before = _Before.of(load_decoder(source.decoder, device=pick()), measure, world)
     rows, columns = [], dict(before.columns)
     for label, chosen, steps in _variants(settings):
         found = {
@@ -166,7 +166,7 @@ def _after(
     concepts = [world.concepts[name] for name in names]
     total = steps * len(names)
     finetune_decoder(concepts, source, settings, steps=total, seed=0, out=out, checkpoints=out.parent / "states")
-    return _Measured.of(Decoder.load(out, device=pick()), measure, world, names)
+    return _Measured.of(load_decoder(out, device=pick()), measure, world, names)
 
 
 def _rows(label: str, mode: str, before: _Before, after: dict[str, _Measured], count: int) -> list[dict[str, Any]]:

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from eclipse.config.decoder import DecoderParams
 from eclipse.config.params import DecodeParams, EvaluateParams
 from eclipse.errors import CheckpointError, DataError
 from eclipse.files import read_json
 from eclipse.models.api import Captions, predict
 from eclipse.models.checkpoint import Prior, kind_of, load_prior
 from eclipse.models.clip import FrozenClip, TextEncoding
-from eclipse.models.decoder import Decoder
+from eclipse.models.decoder import Decoder, load_decoder
 from eclipse.models.device import pick
 from eclipse.models.interleave import interleave
 from eclipse.personalize.picture import Picture, subject_picture
@@ -69,8 +70,10 @@ def place_subjects(
     return tuple(placed)
 
 
-def load_tools(*, prior: Path, clip: FrozenClip, decoder: Path, any_encoder: bool = False) -> Tools:
-    """The prior and decoder of these folders for ``clip``, on its device.
+def load_tools(
+    *, prior: Path, clip: FrozenClip, decoder: Path, any_encoder: bool = False, memory: DecoderParams | None = None
+) -> Tools:
+    """The prior and decoder of these folders for ``clip``, on its device; the decoder held as ``memory`` says.
 
     A prior that was trained on another CLIP, or does not say on which, is a :class:`CheckpointError` unless
     ``any_encoder``, which makes it a warning. Widths that do not fit are refused anyway.
@@ -78,7 +81,7 @@ def load_tools(*, prior: Path, clip: FrozenClip, decoder: Path, any_encoder: boo
     model = load_prior(prior, device=clip.device)
     _check_widths(model, prior, clip)
     _check_encoder(prior, clip, any_encoder=any_encoder)
-    tools = Tools(clip, model, Decoder.load(decoder, device=clip.device), prior)
+    tools = Tools(clip, model, load_decoder(decoder, memory, device=clip.device), prior)
     if tools.decoder.embedding_dim != clip.projection_dim:
         raise CheckpointError(
             f"{decoder}: takes embeddings {tools.decoder.embedding_dim} wide, but {clip.name} makes "
@@ -129,12 +132,17 @@ def generate(tools: Tools, request: Request, params: EvaluateParams) -> NDArray[
 
     On the CPU a picture has the same bits however many are asked for, and whichever others.
     """
-    return decode_each(tools, predict_embeds(tools, request, params), request.seeds, params.decode)
+    return decode_each(tools, predict_embeds(tools, request, params), request.seeds, params.decode, request.prompt)
 
 
-def decode_each(tools: Tools, embeds: Tensor, seeds: Sequence[int], settings: DecodeParams) -> NDArray[np.uint8]:
-    """Pictures uint8 [n, H, W, 3] of ``embeds`` [n, P] with a decoder seed each, decoded one at a time."""
-    negative = tools.clip.encode_nothing() if settings.guidance > 1 else None
+def decode_each(
+    tools: Tools, embeds: Tensor, seeds: Sequence[int], settings: DecodeParams, prompt: str
+) -> NDArray[np.uint8]:
+    """Pictures uint8 [n, H, W, 3] of ``embeds`` [n, P] with a decoder seed each, decoded one at a time.
+
+    A decoder that reads text reads ``prompt``; "" where there is none.
+    """
+    negative = tools.decoder.negative(tools.clip.encode_nothing) if settings.guidance > 1 else None
     pictures = [
         tools.decoder.decode(
             embeds[i : i + 1],
@@ -143,6 +151,7 @@ def decode_each(tools: Tools, embeds: Tensor, seeds: Sequence[int], settings: De
             scheduler=settings.scheduler,
             guidance=settings.guidance,
             negative_embeds=negative,
+            prompts=[prompt],
         )
         for i, seed in enumerate(tqdm(seeds, desc="decode", delay=2.0, leave=False))
     ]

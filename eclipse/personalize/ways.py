@@ -29,7 +29,8 @@ class Way:
 def image_way(tools: Tools, corners: Sequence[Request], params: EvaluateParams, *, steps: int, mode: Mode) -> Way:
     """Pictures of the embeddings between those of ``corners``; the corner pictures are what ``generate`` draws.
 
-    All use the decoder noise of the first corner's seed.
+    All use the decoder noise of the first corner's seed. A decoder that reads text reads none here, as there are no
+    words between two prompts, so with such a one a corner shows its embedding alone.
     """
     embeds = torch.cat([predict_embeds(tools, corner, params) for corner in corners])
     return Way(_decode(tools, grid(embeds, steps, mode), corners[0].seeds[0], params))
@@ -55,13 +56,15 @@ def figures(tools: Tools, way: Way) -> dict[str, Any]:
     """``ratio``, ``length``, ``paths`` (see :class:`~eclipse.personalize.smoothness.Smoothness`) and ``reason``."""
     if way.cells is None:
         return {"ratio": None, "length": None, "paths": 0, "reason": way.reason}
-    measured = asdict(grid_smoothness(tools.decoder.pipeline.movq, way.cells))
+    if tools.decoder.movq is None:
+        return {"ratio": None, "length": None, "paths": 0, "reason": "the decoder has no MoVQ to see differences by"}
+    measured = asdict(grid_smoothness(tools.decoder.movq, way.cells))
     return {**measured, "reason": "no picture differs from the next" if measured["ratio"] is None else None}
 
 
 def _decode(tools: Tools, points: Tensor, seed: int, params: EvaluateParams) -> NDArray[np.uint8]:
     flat = points.flatten(0, 1)
-    images = decode_each(tools, flat, [seed] * len(flat), params.decode)
+    images = decode_each(tools, flat, [seed] * len(flat), params.decode, "")
     return images.reshape(*points.shape[:2], *images.shape[1:])
 
 

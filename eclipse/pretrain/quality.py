@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from eclipse.config import Params
 from eclipse.models.clip import FrozenClip
-from eclipse.models.decoder import Decoder
+from eclipse.models.decoder import Decoder, load_decoder
 from eclipse.pretrain.movq import encode, to_signed
 from eclipse.world.captions import caption
 from eclipse.world.oracle import HEADS, Oracle, judge, labels
@@ -32,7 +32,7 @@ def measure(folder: Path, params: Params, *, scenes: int = 1000, pictures: int =
     """
     torch.manual_seed(FRESH)
     clip, oracle = FrozenClip.load(folder / "clip"), Oracle.load(folder / "oracle")
-    decoder = Decoder.load(folder / "decoder")
+    decoder = load_decoder(folder / "decoder", device="cpu")
     figures = {f"oracle.{k}": v for k, v in oracle_accuracy(oracle, 2 * scenes).items()}
     figures |= {f"clip.{k}": v for k, v in clip_figures(clip, scenes).items()}
     figures |= {f"clip.probe_{k}": v for k, v in probes(clip).items()}
@@ -97,7 +97,7 @@ def decoder_figures(clip: FrozenClip, decoder: Decoder, oracle: Oracle, pool: Po
         z, seeds=list(range(len(z))), steps=settings.steps, scheduler=settings.scheduler, guidance=settings.guidance,
         negative_embeds=clip.encode_nothing().cpu(), batch_size=settings.batch_size,
     )  # fmt: skip
-    vq = decoder.pipeline.movq
+    vq = decoder.movq
     with torch.no_grad():
         parts = [vq.decode(h, force_not_quantize=True).sample for h in encode(vq, pool.images).split(64)]
     rebuilt = torch.cat(parts).clamp(-1, 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eclipse import __version__
+from eclipse.config.decoder import DecoderParams
 from eclipse.config.params import Params
 from eclipse.config.promote import PromoteParams
 from eclipse.data.records import SPLITS
@@ -149,7 +150,10 @@ def measure(side: Side, ground: Ground, params: Params, cache: Path) -> Measured
 
 def _measuring(params: Params) -> dict[str, Any]:
     kept = {"seed", "diffusion_steps", "diffusion_guidance", "decode"}
-    return params.evaluate.model_dump(mode="json", include=kept)
+    found = params.evaluate.model_dump(mode="json", include=kept)
+    if params.decoder != DecoderParams():
+        found["decoder"] = params.decoder.model_dump(mode="json")
+    return found
 
 
 def _digest(value: Any) -> str:
@@ -169,5 +173,12 @@ def _measure(side: Side, ground: Ground, params: Params) -> Measured:
     evaluate = params.evaluate.model_copy(update={"images": rule.images, "subject_images": rule.images})
     by_variant = measure_subjects if ground.variant == "lambda-eclipse" else measure_text
     return by_variant(
-        side.point, prior, names, store=ground.store, dataset=ground.dataset, frozen=ground.frozen, params=evaluate
+        side.point,
+        prior,
+        names,
+        store=ground.store,
+        dataset=ground.dataset,
+        frozen=ground.frozen,
+        params=evaluate,
+        memory=params.decoder,
     )

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from eclipse.config.decoder import DecoderParams
 from eclipse.config.params import EvaluateParams
 from eclipse.data.records import SPLITS, TRAIN
 from eclipse.embeddings.header import read_header
@@ -53,14 +54,15 @@ def measure_text(
     dataset: Path,
     frozen: Path,
     params: EvaluateParams,
+    memory: DecoderParams | None = None,
 ) -> Measured:
     """The first ``params.images`` captions of each of ``splits``; ``prior`` None is the reference ``point``."""
-    tools = Tools.load(frozen, params, images=params.images)
+    tools = Tools.load(frozen, params, images=params.images, memory=memory)
     header = read_header(store)
     names = [name for name in SPLITS if name in header.splits and header.splits[name].count]
     if TRAIN not in names:
         raise DataError(f"{store}: has no train split, whose pictures retrieval is among; run the embed stage again")
-    stores = {name: Store.open(store, name, expect_weights_hash=tools.judge.clip.weights_hash) for name in names}
+    stores = {name: Store.open(store, name, **_hashes(tools)) for name in names}
     world = World.of(stores)
     parts = []
     for name in splits:
@@ -80,21 +82,28 @@ def measure_subjects(
     dataset: Path,
     frozen: Path,
     params: EvaluateParams,
+    memory: DecoderParams | None = None,
 ) -> Measured:
     """The first ``params.subject_images`` captions with subjects of each of ``splits``, without edges.
 
     ``prior`` of the reference ``mean`` is the text-only baseline.
     """
-    tools = Tools.load(frozen, params, images=params.subject_images)
+    tools = Tools.load(frozen, params, images=params.subject_images, memory=memory)
     parts = []
     for name in splits:
-        source = Store.open(store, name, expect_weights_hash=tools.judge.clip.weights_hash)
+        source = Store.open(store, name, **_hashes(tools))
         prompts = Prompts.of(source)
         predicted = predict_prompts(point, prior, source, prompts, params)
         found = measure(name, prompts, predicted, tools, dataset=dataset, count=params.subject_images, params=params)
         images = np.zeros((0, 1, 1, 3), np.uint8) if found.images is None else found.images
         parts.append(_Part(name, prompts.ids, prompts.captions, found.scores, images))
     return _joined(parts)
+
+
+def _hashes(tools: Tools) -> dict[str, str]:
+    """The encoder that a store has to be of."""
+    clip = tools.judge.clip
+    return {"expect_weights_hash": clip.weights_hash, "expect_tokenizer_hash": clip.tokenizer_hash}
 
 
 def keep(folder: Path, measured: Measured, made_from: dict[str, Any]) -> None:

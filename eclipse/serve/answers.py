@@ -120,6 +120,7 @@ class Limits(_Answer):
     sizes: list[str]
     """``WIDTHxHEIGHT``; the first is the decoder's own, which ``auto`` means."""
     schedulers: list[str]
+    """Those that are right with the decoder."""
     scheduler: str
     steps: int
     max_steps: int

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from eclipse.errors import CheckpointError, DataError, EclipseError
 from eclipse.files import atomic_file, atomic_folder, read_json, write_json
 from eclipse.lineage import origin
 from eclipse.releases.manifest import MANIFEST, check_manifest, list_files
-from eclipse.releases.state import State
+from eclipse.releases.state import Entry, State
 from eclipse.releases.store import STATE, Releases
 from eclipse.serve.requirements import served_requirements
 
@@ -55,6 +55,7 @@ def build_bento(releases: Releases, state: State, *, root: Path, decoder: str) -
     """
     if not state.champions or state.frozen is None:
         raise EclipseError(f"{releases.folder}: names no champion; promote one (python -m eclipse promote)")
+    _check_encoders(releases, state.champions.values(), state.frozen)
     name, home = f"eclipse-{decoder}", bento_home()
     with _beside(home) as beside:
         context = beside / "context"
@@ -68,6 +69,21 @@ def build_bento(releases: Releases, state: State, *, root: Path, decoder: str) -
     with atomic_file(home / "bentos" / name / "latest") as latest:
         latest.write_text(version, encoding="utf-8")
     return f"{name}:{version}"
+
+
+def _check_encoders(releases: Releases, champions: Iterable[Entry], frozen: str) -> None:
+    """:class:`CheckpointError` for a champion that was trained on another CLIP than the one that is bundled."""
+    from eclipse.models.clip_folder import CONFIG, WEIGHTS, weights_hash_of
+
+    clip = releases.frozen(frozen) / "clip"
+    present = weights_hash_of(read_json(clip / CONFIG), clip / WEIGHTS)
+    for entry in champions:
+        trained_on = read_json(releases.prior(entry.prior_hash) / "training.json").get("encoder_hash")
+        if trained_on not in (None, present):
+            raise CheckpointError(
+                f"{releases.prior(entry.prior_hash)}: was trained on the CLIP {trained_on[:12]}, the released one is "
+                f"{present[:12]}; promote it with the frozen models that it was trained with"
+            )
 
 
 def bento_folder(tag: str) -> Path:

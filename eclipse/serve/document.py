@@ -62,6 +62,7 @@ def _bounds(serving: Serving) -> dict[str, dict[str, Any]]:
         "n": {"maximum": params.max_images},
         "frames": {"maximum": params.max_images},
         "steps": {"maximum": params.max_steps},
+        "scheduler": {"enum": list(serving.schedulers)},
         "size": {"pattern": f"^({'|'.join(['auto', *serving.sizes])})$"},
         "negative_prompt": text,
         **dict.fromkeys(("prompt", "from", "to"), text | {"pattern": r"\S"}),

@@ -8,16 +8,16 @@ import time
 from pathlib import Path
 
 from eclipse.config import load_params
+from eclipse.config.decoder import DecoderParams
 from eclipse.config.serve import ServeParams
 from eclipse.errors import CheckpointError, ConfigError, DataError
 from eclipse.models.clip import FrozenClip
-from eclipse.models.decoder import Decoder
+from eclipse.models.decoder import Decoder, load_decoder
 from eclipse.models.device import pick
 from eclipse.releases import Served, resolve
 from eclipse.releases.store import releases_folder
 from eclipse.serve.catalogue import Catalogue
 from eclipse.serve.engine import Engine, load_priors
-from eclipse.serve.engine.picture import Canvas
 from eclipse.serve.files_store import FilesStore
 from eclipse.serve.metrics import Metrics
 from eclipse.serve.provenance.identity import Identity
@@ -40,7 +40,7 @@ def load(root: Path) -> Serving:
     serve = params.serve
     signer, checker = load_signer(), load_checker(serve.safety_checker)  # what fails at once fails first
     served = resolve(root)
-    clip, decoder = load_frozen(served)
+    clip, decoder = load_frozen(served, params.decoder)
     check_sizes(serve, decoder)
     metrics = Metrics()
     shadow = ShadowLog(releases_folder(root) / SHADOW, metrics)
@@ -53,6 +53,7 @@ def load(root: Path) -> Serving:
         engine=engine,
         clip=clip,
         image_size=decoder.image_size,
+        schedulers=decoder.schedulers,
         max_subjects=params.annotate.filters.subjects[1],
         catalogue=Catalogue(served),
         identity=Identity.of(served, serve),
@@ -63,15 +64,18 @@ def load(root: Path) -> Serving:
     )
 
 
-def load_frozen(served: Served) -> tuple[FrozenClip, Decoder]:
-    """CLIP and decoder; :class:`CheckpointError` where the CLIP is not the priors', or the decoder not the CLIP's."""
+def load_frozen(served: Served, params: DecoderParams | None = None) -> tuple[FrozenClip, Decoder]:
+    """CLIP and decoder, this held as ``params`` say.
+
+    :class:`CheckpointError` where the CLIP is not the priors', or the decoder not the CLIP's.
+    """
     clip = FrozenClip.load(served.clip, device=pick())
     if clip.weights_hash != served.encoder_hash:
         raise CheckpointError(
             f"{served.clip}: is the CLIP {clip.weights_hash[:12]}, but the priors were trained on "
             f"{served.encoder_hash[:12]}; promote again"
         )
-    decoder = Decoder.load(served.decoder, device=clip.device)
+    decoder = load_decoder(served.decoder, params, device=clip.device)
     if decoder.embedding_dim != clip.projection_dim:
         raise CheckpointError(
             f"{served.decoder}: takes embeddings {decoder.embedding_dim} wide, but {clip.name} makes "
@@ -81,14 +85,19 @@ def load_frozen(served: Served) -> tuple[FrozenClip, Decoder]:
 
 
 def check_sizes(params: ServeParams, decoder: Decoder) -> None:
-    """:class:`ConfigError` for an entry of ``serve.sizes`` that is no size, or none that ``decoder`` draws."""
-    canvas = Canvas(decoder)
+    """:class:`ConfigError` where ``decoder`` does not draw as ``serve`` says when a request names nothing, or for an
+    entry of ``serve.sizes`` that is no size, or none that it draws."""
+    own = decoder.image_size
+    try:
+        decoder.check(Drawing(params.steps, params.scheduler, params.guidance, own, own))
+    except (ConfigError, DataError) as error:
+        raise ConfigError(f"{PARAMS}: serve: {error}") from None
     for name in params.sizes:
         found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", name)
         if found is None:
             raise ConfigError(f"{PARAMS}: serve.sizes: {name!r} is no size; write WIDTHxHEIGHT")
         width, height = map(int, found.groups())
         try:
-            canvas.check(Drawing(params.steps, params.scheduler, params.guidance, height, width))
+            decoder.check(Drawing(params.steps, params.scheduler, params.guidance, height, width))
         except DataError as error:
             raise ConfigError(f"{PARAMS}: serve.sizes: {error}") from None

@@ -37,7 +37,8 @@ class Drawn(_Seeded):
     """Decoder steps."""
     guidance: float | None = Field(None, ge=0, le=20)
     """Decoder guidance; 1 and below is none."""
-    scheduler: Literal["dpm++", "ddim", "ddpm"] | None = None
+    scheduler: Annotated[str, Field(max_length=20)] | None = None
+    """One of ``schedulers`` in ``GET /v1/limits``: those that are right with the decoder."""
     negative_prompt: str | None = None
     """What guidance leads away from; without it, from "no picture"."""
     response_format: Literal["b64_json", "url"] | None = "b64_json"

@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 class Serving:
     """All that requests need. ``catalogue`` and ``identity`` are exchanged with a new release; the rest stays.
 
-    ``image_size`` is the decoder's own, in pixels; ``max_subjects`` the most that priors are trained with.
+    ``image_size`` is the decoder's own, in pixels, and ``schedulers`` are those that it takes; ``max_subjects`` the
+    most that priors are trained with.
     """
 
     params: ServeParams
     engine: Engine
     clip: FrozenClip
     image_size: int
+    schedulers: tuple[str, ...]
     max_subjects: int
     catalogue: Catalogue
     identity: Identity

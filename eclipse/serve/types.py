@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eclipse.models.decoder import Drawing as Drawing
 from eclipse.personalize.generate import PlacedSubject
 
 Variant = Literal["eclipse", "lambda-eclipse"]
@@ -36,27 +37,17 @@ class Blend:
 Source: TypeAlias = Prompt | Blend
 
 
+def text_of(source: Source) -> str:
+    """What a decoder that reads text reads: the prompt; nothing between two, where there are no words."""
+    return source.text if isinstance(source, Prompt) else ""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """One picture of a job: what it shows and its seed, of the noise of prior and decoder."""
 
     source: Source
     seed: int
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How the decoder draws; ``height`` and ``width`` in pixels.
-
-    ``negative_prompt`` gives the embedding that guidance leads away from; empty, it is that of "no picture".
-    """
-
-    steps: int
-    scheduler: str
-    guidance: float
-    height: int
-    width: int
-    negative_prompt: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eclipse.errors import DataError
+from eclipse.errors import DataError, EclipseError
 from eclipse.personalize.edges import control_picture
 from eclipse.personalize.generate import PlacedSubject
 from eclipse.personalize.picture import subject_picture
@@ -94,14 +94,19 @@ def drawing_of(serving: Serving, request: Drawn) -> Drawing:
         raise ApiError(400, f"steps: {steps}, but at most {params.max_steps} are made", param="steps")
     width, height = _size(serving, request.size)
     negative = request.negative_prompt or ""
-    return Drawing(
+    drawing = Drawing(
         steps=steps,
-        scheduler=request.scheduler or params.scheduler,
+        scheduler=_scheduler(serving, request.scheduler),
         guidance=params.guidance if request.guidance is None else request.guidance,
         height=height,
         width=width,
         negative_prompt=prompt_of(serving, negative, "negative_prompt").text if negative.strip() else "",
     )
+    try:
+        serving.engine.check(drawing)
+    except EclipseError as error:
+        raise ApiError(400, str(error), param=str(error).partition(":")[0]) from None
+    return drawing
 
 
 def check_stream(request: Streamed, prompts: int) -> None:
@@ -112,6 +117,16 @@ def check_stream(request: Streamed, prompts: int) -> None:
         raise ApiError(400, "prompt: a stream has one prompt; send one request for each", param="prompt")
     if request.stream and request.response_format == "url":
         raise ApiError(400, "response_format: a stream sends b64_json only", param="response_format")
+
+
+def _scheduler(serving: Serving, asked: str | None) -> str:
+    if asked is not None and asked not in serving.schedulers:
+        raise ApiError(
+            400,
+            f"scheduler: {asked} is not right with this decoder; give {', '.join(serving.schedulers)}",
+            param="scheduler",
+        )
+    return asked or serving.params.scheduler
 
 
 def _size(serving: Serving, asked: str | None) -> tuple[int, int]:

@@ -7,7 +7,8 @@ from diffusers import KandinskyV22Pipeline, UNet2DConditionModel
 from made_decoder import make_decoder
 
 from eclipse.errors import CheckpointError, ConfigError, DataError
-from eclipse.models.decoder import SCHEDULERS, Decoder
+from eclipse.models.decoder import KandinskyV22Decoder, load_decoder
+from eclipse.models.decoder.samplers import SCHEDULERS
 
 P = 12
 
@@ -19,7 +20,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def decoder(folder):
-    return Decoder.load(folder)
+    return load_decoder(folder, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_every_scheduler_keeps_the_decoders_own_noise_schedule(decoder):
 
 def test_a_learned_variance_does_not_break_the_deterministic_solvers(tmp_path, embeds):
     settings = {"variance_type": "learned_range", "prediction_type": "epsilon", "rescale_betas_zero_snr": False}
-    learned = Decoder.load(make_decoder(tmp_path / "learned", P, **settings))
+    learned = load_decoder(make_decoder(tmp_path / "learned", P, **settings), device="cpu")
     for name in SCHEDULERS:
         assert learned.decode(embeds[:1], seeds=[0], steps=2, scheduler=name).shape == (1, 64, 64, 3)
 
@@ -98,10 +99,10 @@ def test_refusals_say_what_to_do(decoder, embeds, tmp_path):
     with pytest.raises(DataError, match="not finite"):
         decoder.decode(torch.full((1, P), torch.nan), seeds=[0], steps=1)
     with pytest.raises(CheckpointError, match="model_index.json"):
-        Decoder.load(tmp_path)
+        load_decoder(tmp_path, device="cpu")
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "KandinskyV22Pipeline"}))
     with pytest.raises(CheckpointError, match="does not load"):
-        Decoder.load(tmp_path)
+        load_decoder(tmp_path, device="cpu")
 
 
 def test_a_unet_without_variance_channels_is_refused(decoder):
@@ -111,4 +112,4 @@ def test_a_unet_without_variance_channels_is_refused(decoder):
         down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), mid_block_type=None,
     )  # fmt: skip
     with pytest.raises(CheckpointError, match="out_channels 4"):
-        Decoder(KandinskyV22Pipeline(unet=narrow, movq=pipeline.movq, scheduler=pipeline.scheduler))
+        KandinskyV22Decoder(KandinskyV22Pipeline(unet=narrow, movq=pipeline.movq, scheduler=pipeline.scheduler))

@@ -13,7 +13,7 @@ from made_decoder import make_decoder
 
 from eclipse.config.subjects import FinetuneParams
 from eclipse.errors import CheckpointError, TrainingError
-from eclipse.models.decoder import Decoder
+from eclipse.models.decoder import load_decoder
 from eclipse.personalize.finetune import Finetuner, Plan, draw, epsilon_of
 from eclipse.personalize.finetune_data import Material
 
@@ -37,7 +37,7 @@ def settings(**changes) -> FinetuneParams:
 
 
 def start(folder: Path, material: Material, chosen: FinetuneParams, steps=4, seed=0, checkpoint=None) -> Finetuner:
-    pipeline = Decoder.load(folder).pipeline
+    pipeline = load_decoder(folder, device="cpu").pipeline
     return Finetuner(pipeline.unet, pipeline.scheduler, material, Plan(chosen, steps, seed, "d" * 64, checkpoint))
 
 
@@ -73,7 +73,7 @@ class TestEpsilon:
         assert epsilon_of(v, noisy, torch.tensor([0.25, 1.0]), "v_prediction").flatten().tolist() == [0.5, 1.0]
 
     def test_agrees_with_the_scheduler(self, folder, material):
-        scheduler = Decoder.load(folder).pipeline.scheduler
+        scheduler = load_decoder(folder, device="cpu").pipeline.scheduler
         drawn = draw(material, scheduler.alphas_cumprod, 0, 0, 6)
         clean = material.latents[drawn.index]
         assert torch.allclose(drawn.noisy, scheduler.add_noise(clean, drawn.noise, drawn.times), atol=1e-5)
@@ -162,7 +162,7 @@ def test_resumes_bit_by_bit(folder, material, tmp_path):
 def test_state_of_another_run_is_refused(folder, material, tmp_path):
     path = tmp_path / "state.pt"
     start(folder, material, settings(), checkpoint=path)._save()
-    pipeline = Decoder.load(folder).pipeline
+    pipeline = load_decoder(folder, device="cpu").pipeline
     with pytest.raises(CheckpointError, match="another configuration"):
         Finetuner(pipeline.unet, pipeline.scheduler, material, Plan(settings(), 4, 0, "e" * 64, path))
 

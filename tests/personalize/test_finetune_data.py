@@ -11,7 +11,7 @@ from made_decoder import make_decoder
 from PIL import Image
 
 from eclipse.errors import CheckpointError, ConfigError, DataError
-from eclipse.models.decoder import Decoder
+from eclipse.models.decoder import load_decoder
 from eclipse.personalize.finetune_data import Concept, batch_indices, load_concept, make_material, parse_concepts
 
 
@@ -80,7 +80,7 @@ def test_missing_empty_and_damaged_name_the_place(tmp_path):
 
 
 def test_material_has_unscaled_latents_of_the_fitted_and_embeddings_of_the_whole_picture(tmp_path, caplog):
-    decoder = Decoder.load(make_decoder(tmp_path / "d", 4))
+    decoder = load_decoder(make_decoder(tmp_path / "d", 4), device="cpu")
     rng = np.random.default_rng(0)
     large, small = rng.integers(0, 255, (128, 128, 3), np.uint8), np.full((16, 16, 3), 90, np.uint8)
     material = make_material(
@@ -98,7 +98,7 @@ def test_material_has_unscaled_latents_of_the_fitted_and_embeddings_of_the_whole
 
 
 def test_material_refuses_a_clip_of_another_width(tmp_path):
-    decoder = Decoder.load(make_decoder(tmp_path / "d", 12))
+    decoder = load_decoder(make_decoder(tmp_path / "d", 12), device="cpu")
     with pytest.raises(CheckpointError, match="4 dimensions, the decoder takes 12"):
         make_material([Concept("a", (np.zeros((64, 64, 3), np.uint8),), {"x": "0"})], MeanClip(), decoder)
 

@@ -7,7 +7,7 @@ import pytest
 from eclipse.config import load_params
 from eclipse.files import read_json
 from eclipse.models.clip import FrozenClip
-from eclipse.models.decoder import Decoder
+from eclipse.models.decoder import load_decoder
 from eclipse.pretrain.quality import clip_figures, decoder_figures, oracle_accuracy
 from eclipse.world.oracle import Oracle
 from eclipse.world.pool import make_pool
@@ -49,7 +49,7 @@ def test_clip_finds_pictures_and_tells_bindings_apart():
 @pytest.mark.slow
 def test_decoder_draws_what_the_true_embedding_holds():
     params = load_params(ROOT / "params.yaml")
-    clip, decoder = FrozenClip.load(MODELS / "clip"), Decoder.load(MODELS / "decoder")
+    clip, decoder = FrozenClip.load(MODELS / "clip"), load_decoder(MODELS / "decoder", device="cpu")
     pool = make_pool(24, 910_000, mix=Mix(1, 0, 0), twins=False)
     figures = decoder_figures(clip, decoder, Oracle.load(MODELS / "oracle"), pool, params)
     assert min(figures[k] for k in ("colour", "shape", "texture", "background")) >= 0.85

@@ -208,3 +208,17 @@ def answer(server: subprocess.Popen, url: str, seconds: float = 240) -> dict:
         except OSError:
             time.sleep(0.3)
     raise AssertionError(f"no answer (exit status {server.poll()})")
+
+
+def test_a_champion_of_another_clip_is_not_bundled(bento, monkeypatch):
+    folder, releases, _ = bento
+    state = releases.state()
+    prior = releases.prior(state.champions[NAME].prior_hash)
+    monkeypatch.setattr("eclipse.serve.bundle.read_json", lambda path: _of_another_clip(path, prior))
+    with pytest.raises(CheckpointError, match=r"was trained on the CLIP eeeeeeeeeeee, the released one is"):
+        build_bento(releases, state, root=folder, decoder="mini")
+
+
+def _of_another_clip(path: Path, prior: Path) -> dict:
+    found = read_json(path)
+    return found | {"encoder_hash": "e" * 64} if path.parent == prior else found

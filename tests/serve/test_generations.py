@@ -118,7 +118,7 @@ class TestRefusals:
             ({"steps": 51}, "steps", "at most 50"),
             ({"steps": 0}, "steps", ""),
             ({"guidance": 20.5}, "guidance", ""),
-            ({"scheduler": "euler"}, "scheduler", "'dpm++', 'ddim' or 'ddpm'"),
+            ({"scheduler": "euler"}, "scheduler", "not right with this decoder; give dpm++, ddim, ddpm"),
             ({"size": "1024x1024"}, "size", "give auto or 64x64"),
             ({"size": "64 x 64"}, "size", ""),
             ({"size": "0x64"}, "size", ""),

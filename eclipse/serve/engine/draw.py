@@ -9,9 +9,8 @@ from eclipse.models.clip import FrozenClip
 from eclipse.models.decoder import Decoder
 from eclipse.serve.engine.embed import Embedder, Need
 from eclipse.serve.engine.models import LoadedPrior
-from eclipse.serve.engine.picture import Canvas, Picture
 from eclipse.serve.engine.stepper import Stepper
-from eclipse.serve.types import Drawing, Drawn, Wanted
+from eclipse.serve.types import Drawing, Drawn, Wanted, text_of
 
 
 @torch.no_grad()
@@ -23,16 +22,16 @@ def draw(
     With ``params.exact`` it has the bits of the engine's picture on the same machine with as many torch threads. What
     cannot be drawn is an :class:`~eclipse.errors.EclipseError`.
     """
-    canvas = Canvas(decoder)
-    canvas.check(drawing)
-    embedder = Embedder(clip, exact=params.exact, observe=lambda phase, seconds: None)
+    decoder.check(drawing)
+    embedder = Embedder(clip, decoder, exact=params.exact, observe=lambda phase, seconds: None)
     embeds = embedder.embed([Need(0, wanted, prior, drawing)])[0]
     if isinstance(embeds, Exception):
         raise embeds
     stepper = Stepper(decoder, 2 * params.slots, exact=params.exact)
-    picture = Picture(canvas, drawing, wanted.seed, embeds.image, embeds.negative)
+    picture = decoder.begin(drawing, wanted.seed, embeds.image, embeds.negative, text_of(wanted.source))
     while not picture.finished:
         for error in stepper.step([picture]).values():
             raise error
-    image, finite = canvas.pixels(picture.latents)
+    image, finite = picture.pixels()
+    decoder.release()
     return Drawn(0, image, embeds.image.cpu(), prior.name, finite, embeds.seconds)

@@ -14,6 +14,7 @@ from eclipse.errors import DataError
 from eclipse.models.api import predict
 from eclipse.models.checkpoint import Prior, kind_of
 from eclipse.models.clip import FrozenClip, TextEncoding
+from eclipse.models.decoder import Decoder
 from eclipse.personalize.generate import encode
 from eclipse.personalize.interpolate import BETWEEN
 from eclipse.serve.engine.models import LoadedPrior
@@ -61,18 +62,19 @@ class _Answer:
 
 
 class Embedder:
-    """The text encoder and the priors.
+    """The text encoder and the priors; ``decoder`` says which embedding stands for "no picture" with it.
 
     With ``exact`` each prompt passes both alone, so that its ẑ_x has the bits that it has everywhere else in this
     package, whatever is asked for beside it. Otherwise prompts of one prior share a packed call: equal up to rounding.
     """
 
-    def __init__(self, clip: FrozenClip, *, exact: bool, observe: Observe) -> None:
+    def __init__(self, clip: FrozenClip, decoder: Decoder, *, exact: bool, observe: Observe) -> None:
         self._clip = clip
         self._exact = exact
         self._observe = observe
         self._kept: OrderedDict[str | int, Encoded] = OrderedDict()
         self.nothing = clip.encode_nothing()
+        self.negative = decoder.negative(lambda: self.nothing)
 
     def embed(self, needs: Sequence[Need]) -> list[Embeds | Exception]:
         """The embeddings of ``needs``, or what went wrong with each."""
@@ -154,7 +156,7 @@ class Embedder:
             "text": sum(answer.text_seconds for answer in answers),
             "prior": sum(answer.prior_seconds for answer in answers),
         }
-        sources, negative = len(_prompts(need.wanted.source)), self.nothing[0]
+        sources, negative = len(_prompts(need.wanted.source)), self.negative[0]
         embeds = answers[0].embeds
         if isinstance(need.wanted.source, Blend):
             between = BETWEEN[need.wanted.source.mode]

@@ -19,7 +19,7 @@ from eclipse.serve.engine.models import LoadedPrior
 from eclipse.serve.engine.order import Order, cost, picture_cost
 from eclipse.serve.engine.ticket import JobTicket
 from eclipse.serve.engine.worker import Worker
-from eclipse.serve.types import GivenUpError, Job, JobTooLargeError, UnknownModelError
+from eclipse.serve.types import Drawing, GivenUpError, Job, JobTooLargeError, UnknownModelError
 
 log = logging.getLogger(__name__)
 
@@ -99,10 +99,10 @@ class Engine:
         if prior is None:
             raise UnknownModelError(f"no model {job.model!r} is loaded here")
         if job.drawing is not None:
-            self._worker.canvas.check(job.drawing)
+            self.check(job.drawing)
         if self.cost(job) > self._params.max_pending:
             raise JobTooLargeError(self.cost(job), self._params.max_pending)
-        share = picture_cost(job, self._worker.canvas.image_size)
+        share = picture_cost(job, self._worker.decoder)
         order = Order(job, JobTicket(self._book.wake), prior, share, time.monotonic())
         if job.wanted:
             self._book.add(order)
@@ -110,9 +110,13 @@ class Engine:
             order.ticket.finish()
         return order.ticket
 
+    def check(self, drawing: Drawing) -> None:
+        """:class:`~eclipse.errors.EclipseError` for a drawing that the decoder cannot make, its field first."""
+        self._worker.decoder.check(drawing)
+
     def cost(self, job: Job) -> float:
         """What ``job`` counts against ``max_pending``, in decoder steps of one picture of the decoder's own size."""
-        return cost(job, self._worker.canvas.image_size)
+        return cost(job, self._worker.decoder)
 
     def swap(self, priors: Mapping[str, LoadedPrior]) -> None:
         """Embed with ``priors`` from now on. Jobs whose embedding began keep theirs; none is dropped."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from eclipse.models.decoder import Decoder
 from eclipse.serve.engine.models import LoadedPrior
 from eclipse.serve.engine.ticket import JobTicket
 from eclipse.serve.types import Job
@@ -15,16 +16,14 @@ Size = tuple[int, int]
 """Height and width in pixels."""
 
 
-def cost(job: Job, image_size: int) -> float:
-    """Work of a job in decoder steps of one picture of the decoder's own ``image_size``; an embedding counts as one."""
-    return picture_cost(job, image_size) * len(job.wanted)
+def cost(job: Job, decoder: Decoder) -> float:
+    """Work of a job in steps of ``decoder`` for one picture of its own size; an embedding counts as one."""
+    return picture_cost(job, decoder) * len(job.wanted)
 
 
-def picture_cost(job: Job, image_size: int) -> float:
+def picture_cost(job: Job, decoder: Decoder) -> float:
     """The part of :func:`cost` that each of its pictures has."""
-    if job.drawing is None:
-        return 1.0
-    return job.drawing.steps * job.drawing.height * job.drawing.width / image_size**2
+    return 1.0 if job.drawing is None else decoder.cost(job.drawing)
 
 
 @dataclass(frozen=True)

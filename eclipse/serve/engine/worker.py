@@ -11,16 +11,15 @@ from typing import Any
 from eclipse.config.serve import ServeParams
 from eclipse.errors import EclipseError
 from eclipse.models.clip import FrozenClip
-from eclipse.models.decoder import Decoder
+from eclipse.models.decoder import Decoder, Sketch
 from eclipse.serve.engine.book import Book
 from eclipse.serve.engine.embed import Embedder, Need, Observe
 from eclipse.serve.engine.models import LoadedPrior
 from eclipse.serve.engine.order import Embeds, Order
-from eclipse.serve.engine.picture import Canvas, Picture
 from eclipse.serve.engine.shadow import Shadow
 from eclipse.serve.engine.stepper import Stepper
 from eclipse.serve.engine.turns import Turns
-from eclipse.serve.types import Drawing, Drawn, Embedded, GivenUpError, Partial
+from eclipse.serve.types import Drawing, Drawn, Embedded, GivenUpError, Partial, text_of
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ class Seat:
 
     order: Order
     embeds: Embeds
-    picture: Picture
+    picture: Sketch
     began: float
     marks: dict[int, int] = field(default_factory=dict)
 
@@ -48,9 +47,9 @@ class Worker:
         observe: Observe,
         record: Callable[[dict[str, Any]], None] | None,
     ) -> None:
-        self.canvas = Canvas(decoder)
+        self.decoder = decoder
         self.stepper = Stepper(decoder, 2 * params.slots, exact=params.exact)
-        self.embedder = Embedder(clip, exact=params.exact, observe=observe)
+        self.embedder = Embedder(clip, decoder, exact=params.exact, observe=observe)
         self.shadow = Shadow(self.embedder, params.shadow_share, record)
         self.priors: Mapping[str, LoadedPrior] = {}
         self.seats: list[Seat] = []
@@ -63,16 +62,20 @@ class Worker:
 
     def warm_up(self) -> bool:
         """Compute everything once, which the first request would else wait for; whether rows agree (see Stepper)."""
-        size = self.canvas.image_size
-        picture = Picture(self.canvas, Drawing(2, "dpm++", 1.0, size, size), 0, self.embedder.nothing[0])
+        size = self.decoder.image_size
+        drawing = Drawing(2, self.decoder.schedulers[0], 1.0, size, size)
+        picture = self.decoder.begin(drawing, 0, self.embedder.nothing[0])
         agree = self.stepper.rows_agree(picture)
         began = time.monotonic()
-        failures = self.stepper.step([picture])
-        if failures:
-            raise failures[picture]
-        self.step_seconds = time.monotonic() - began
+        while not picture.finished:
+            failures = self.stepper.step([picture])
+            if failures:
+                raise failures[picture]
+            if picture.done == 1:  # the rest is of other networks, where there are any
+                self.step_seconds = time.monotonic() - began
         self._book.speed.add(self.stepper.rows / 2, self.step_seconds)
-        self.canvas.pixels(picture.latents)
+        picture.pixels()
+        self.decoder.release()
         return agree
 
     def round(self) -> None:
@@ -152,8 +155,8 @@ class Worker:
 
     def _seat(self, order: Order, embeds: Embeds, drawing: Drawing) -> None:
         now = time.monotonic()
-        seed = order.job.wanted[embeds.index].seed
-        picture = Picture(self.canvas, drawing, seed, embeds.image, embeds.negative)
+        wanted = order.job.wanted[embeds.index]
+        picture = self.decoder.begin(drawing, wanted.seed, embeds.image, embeds.negative, text_of(wanted.source))
         embeds.seconds["queue"] = max(0.0, now - order.submitted - sum(embeds.seconds.values()))
         self._observe("queue", embeds.seconds["queue"])
         self.seats.append(Seat(order, embeds, picture, now, marks(picture.steps, order.job.partial_images)))
@@ -192,10 +195,10 @@ class Worker:
             return
         if not picture.finished:
             if picture.done in seat.marks:
-                image, _ = self.canvas.pixels(picture.predicted)
-                order.ticket.deliver(Partial(index, seat.marks[picture.done], image))
+                order.ticket.deliver(Partial(index, seat.marks[picture.done], picture.preview()))
             return
-        image, finite = self.canvas.pixels(picture.latents)
+        image, finite = picture.pixels()
+        self.decoder.release()
         seconds = {**seat.embeds.seconds, "decoder": time.monotonic() - seat.began}
         self._observe("decoder", seconds["decoder"])
         self.seats.remove(seat)

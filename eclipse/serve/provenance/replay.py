@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eclipse.config.decoder import DecoderParams
 from eclipse.config.serve import ServeParams
 from eclipse.errors import CheckpointError, DataError
 from eclipse.models.checkpoint import load_prior
 from eclipse.models.clip import FrozenClip
-from eclipse.models.decoder import Decoder
+from eclipse.models.decoder import Decoder, load_decoder
 from eclipse.models.device import pick
 from eclipse.personalize.edges import control_picture
 from eclipse.personalize.generate import PlacedSubject
@@ -69,8 +70,11 @@ def replay(
     *,
     subjects: Sequence[Path] = (),
     control: Path | None = None,
+    memory: DecoderParams | None = None,
 ) -> Comparison:
     """Make ``picture`` uint8 [H, W, 3] again as its manifest ``said``, with the models that ``checkout`` or MLflow has.
+
+    ``memory`` says how the decoder is held, None by detection; another precision than the server's changes bits.
 
     ``subjects`` and ``control`` are the person's own files; which is which is told by their hashes. A file that is
     missing or none of the picture's is a :class:`DataError`, a model that is nowhere a :class:`CheckpointError`.
@@ -79,7 +83,7 @@ def replay(
     params = ServeParams(slots=then.slots, exact=then.exact, prior_batch=then.prior_batch)
     clip = _clip(said.frozen.encoder_hash, checkout)
     wanted = Wanted(_source(said, _pictures(said, clip.image_size, subjects, control)), said.request.seed)
-    decoder = _decoder(said.frozen.decoder_hash, checkout, clip)
+    decoder = _decoder(said.frozen.decoder_hash, checkout, clip, memory)
     asked = said.request
     drawing = Drawing(asked.steps, asked.scheduler, asked.guidance, asked.height, asked.width, asked.negative_prompt)
     with _prior_folder(said, checkout) as folder, _threads(then.threads):
@@ -109,7 +113,7 @@ def _clip(encoder_hash: str, checkout: Checkout) -> FrozenClip:
     )
 
 
-def _decoder(digest: str, checkout: Checkout, clip: FrozenClip) -> Decoder:
+def _decoder(digest: str, checkout: Checkout, clip: FrozenClip, memory: DecoderParams | None) -> Decoder:
     found = checkout.decoder(digest)
     if found is None:
         raise CheckpointError(
@@ -117,7 +121,7 @@ def _decoder(digest: str, checkout: Checkout, clip: FrozenClip) -> Decoder:
             "that the manifest names"
         )
     folder = locate(read_reference(found)) if found.name == REFERENCE else found
-    return Decoder.load(folder, device=clip.device)
+    return load_decoder(folder, memory, device=clip.device)
 
 
 @contextmanager

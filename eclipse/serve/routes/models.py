@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Path
 
-from eclipse.models.decoder import SCHEDULERS
 from eclipse.serve import pictures
 from eclipse.serve.answers import Limits, ModelCard, ModelList
 from eclipse.serve.routes.common import READ_ERRORS, Server, errors
@@ -36,7 +35,7 @@ async def limits(serving: Server) -> Limits:
     return Limits(
         release=served.release,
         sizes=serving.sizes,
-        schedulers=list(SCHEDULERS),
+        schedulers=list(serving.schedulers),
         scheduler=params.scheduler,
         steps=params.steps,
         max_steps=params.max_steps,

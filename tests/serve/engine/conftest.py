@@ -10,7 +10,7 @@ from made_server import MINI, make_prior
 from eclipse.config.serve import ServeParams
 from eclipse.models.checkpoint import load_prior
 from eclipse.models.clip import FrozenClip
-from eclipse.models.decoder import Decoder
+from eclipse.models.decoder import load_decoder
 from eclipse.serve.engine import Engine, LoadedPrior
 from eclipse.serve.types import PriorName
 
@@ -24,7 +24,7 @@ def clip():
 
 @pytest.fixture(scope="session")
 def decoder():
-    return Decoder.load(MINI / "decoder")
+    return load_decoder(MINI / "decoder", device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -9,24 +9,35 @@ import time
 import pytest
 from made_jobs import job
 
+from eclipse.models.decoder import KandinskyV22Decoder
 from eclipse.serve.engine.book import Book, Speed
 from eclipse.serve.engine.order import Order, cost, picture_cost
 from eclipse.serve.engine.ticket import JobTicket
 from eclipse.serve.types import GivenUpError, Job, Prompt, RefusedError, Wanted
 
 
+class _Decoder(KandinskyV22Decoder):
+    """One of 64 pixels that nobody draws with."""
+
+    def __init__(self):
+        self.image_size = 64
+
+
+DECODER = _Decoder()
+
+
 def order(asked: Job) -> Order:
     async def make():
-        return Order(asked, JobTicket(lambda: None), None, picture_cost(asked, 64), time.monotonic())
+        return Order(asked, JobTicket(lambda: None), None, picture_cost(asked, DECODER), time.monotonic())
 
     return asyncio.run(make())
 
 
 def test_cost_is_pictures_times_steps_times_area():
-    assert cost(job(1, 2, steps=15), 64) == 30
-    assert cost(job(1, steps=10, height=128, width=64), 64) == 20
-    assert cost(job(1, steps=10, height=32, width=32), 64) == 2.5
-    assert cost(Job("m", (Wanted(Prompt("a"), 1),) * 3, None), 64) == 3
+    assert cost(job(1, 2, steps=15), DECODER) == 30
+    assert cost(job(1, steps=10, height=128, width=64), DECODER) == 20
+    assert cost(job(1, steps=10, height=32, width=32), DECODER) == 2.5
+    assert cost(Job("m", (Wanted(Prompt("a"), 1),) * 3, None), DECODER) == 3
 
 
 def test_what_does_not_fit_is_refused_with_the_time_that_the_rest_takes():

@@ -194,7 +194,7 @@ def breaks(engine, monkeypatch, place: str, method: str, when):
 class TestFailures:
     @pytest.mark.parametrize(
         ("place", "method"),
-        [("embedder", "encoded"), ("canvas", "scheduler"), ("stepper", "_call"), ("canvas", "pixels")],
+        [("embedder", "encoded"), ("decoder", "scheduler"), ("decoder", "call"), ("decoder", "to_pixels")],
     )
     def test_model_code_that_fails_once_ends_one_job_and_not_the_engine(self, running, monkeypatch, place, method):
         async def run():
@@ -210,12 +210,12 @@ class TestFailures:
             assert engine.stats().slots_in_use == 0 and engine.stats().pending == 0
 
     def test_a_step_that_one_picture_breaks_is_done_for_the_others_with_the_same_bits(self, running, monkeypatch):
-        def poisoned(latents, timesteps, embeds):
+        def poisoned(network, latents, timesteps, embeds):
             return bool((embeds == 5).all(1).any())
 
         async def run():
             before = await pictures(engine, job(2, text="a circle", steps=20))
-            breaks(engine, monkeypatch, "stepper", "_call", poisoned)
+            breaks(engine, monkeypatch, "decoder", "call", poisoned)
             good = await begun(engine, job(2, text="a circle", steps=20))
             with pytest.raises(RuntimeError, match="broken"):
                 await pictures(engine, job(1, text="poison"))

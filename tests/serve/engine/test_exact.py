@@ -13,9 +13,9 @@ from made_jobs import job, pictures
 
 from eclipse.config.serve import ServeParams
 from eclipse.data.control import canny
+from eclipse.models.decoder import Decoder, Sketch
 from eclipse.personalize.generate import PlacedSubject
 from eclipse.serve.engine import draw
-from eclipse.serve.engine.picture import Canvas, Picture
 from eclipse.serve.engine.stepper import Stepper
 from eclipse.serve.types import Blend, Drawing, Prompt
 
@@ -35,17 +35,17 @@ def threads(request):
     torch.set_num_threads(before)
 
 
-def one(canvas: Canvas, seed: int, scheduler: str, guidance: float, steps: int, scale: float = 1.0) -> Picture:
+def one(decoder: Decoder, seed: int, scheduler: str, guidance: float, steps: int, scale: float = 1.0) -> Sketch:
     vectors = torch.randn(2, 96, generator=torch.Generator().manual_seed(seed)) * scale
-    return Picture(canvas, Drawing(steps, scheduler, guidance, 64, 64), seed, vectors[0], vectors[1])
+    return decoder.begin(Drawing(steps, scheduler, guidance, 64, 64), seed, vectors[0], vectors[1])
 
 
 @torch.no_grad()
-def steps_of(stepper: Stepper, canvas: Canvas, mine: tuple, others: list[tuple], place: int) -> torch.Tensor:
+def steps_of(stepper: Stepper, decoder: Decoder, mine: tuple, others: list[tuple], place: int) -> torch.Tensor:
     """My latents after 3 steps, the others around me, as many as there is room for, leaving when they are done."""
-    picture = one(canvas, *mine)
+    picture = one(decoder, *mine)
     company = []
-    for neighbour in (one(canvas, *other) for other in others):
+    for neighbour in (one(decoder, *other) for other in others):
         if picture.rows + neighbour.rows + sum(item.rows for item in company) <= ROWS:
             company.append(neighbour)
     for _ in range(3):
@@ -63,14 +63,14 @@ class TestRows:
         indirect=["threads"],
     )
     def test_neighbours_and_place_change_no_bit(self, decoder, threads, scheduler, guidance):
-        canvas, stepper = Canvas(decoder), Stepper(decoder, ROWS, exact=True)
+        stepper = Stepper(decoder, ROWS, exact=True)
         mine = (7, scheduler, guidance, 5)
-        alone = steps_of(stepper, canvas, mine, [], 0)
+        alone = steps_of(stepper, decoder, mine, [], 0)
 
         @settings(max_examples=4, database=None, derandomize=True)
         @given(st.lists(NEIGHBOUR, min_size=1, max_size=3), st.integers(0, 3))
         def check(others, place):
-            assert torch.equal(steps_of(stepper, canvas, mine, others, place), alone)
+            assert torch.equal(steps_of(stepper, decoder, mine, others, place), alone)
 
         check()
 
@@ -78,20 +78,20 @@ class TestRows:
     @pytest.mark.parametrize("rows", [2, 8, 16])
     def test_every_row_of_the_batch_computes_alike(self, decoder, threads, rows):
         with torch.no_grad():
-            assert Stepper(decoder, rows, exact=True).rows_agree(one(Canvas(decoder), 1, "dpm++", 1.0, 5))
+            assert Stepper(decoder, rows, exact=True).rows_agree(one(decoder, 1, "dpm++", 1.0, 5))
 
     def test_a_neighbour_that_is_not_finite_stays_alone_with_it(self, decoder):
-        canvas, stepper = Canvas(decoder), Stepper(decoder, ROWS, exact=True)
+        stepper = Stepper(decoder, ROWS, exact=True)
         mine = (7, "dpm++", 4.0, 5)
-        alone = steps_of(stepper, canvas, mine, [], 0)
+        alone = steps_of(stepper, decoder, mine, [], 0)
         spoilt = (3, "ddpm", 2.0, 5, float("nan"))
-        assert torch.equal(steps_of(stepper, canvas, mine, [spoilt, spoilt], 1), alone)
+        assert torch.equal(steps_of(stepper, decoder, mine, [spoilt, spoilt], 1), alone)
 
     def test_without_exact_only_the_rows_in_use_are_computed_and_the_result_is_equal_to_rounding(self, decoder):
-        canvas, rows = Canvas(decoder), []
+        rows = []
         decoder.pipeline.unet.conv_in.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
-        exact = steps_of(Stepper(decoder, ROWS, exact=True), canvas, (7, "dpm++", 4.0, 5), [], 0)
-        quick = steps_of(Stepper(decoder, ROWS, exact=False), canvas, (7, "dpm++", 4.0, 5), [], 0)
+        exact = steps_of(Stepper(decoder, ROWS, exact=True), decoder, (7, "dpm++", 4.0, 5), [], 0)
+        quick = steps_of(Stepper(decoder, ROWS, exact=False), decoder, (7, "dpm++", 4.0, 5), [], 0)
         decoder.pipeline.unet.conv_in._forward_hooks.clear()
         assert rows == [ROWS] * 3 + [2] * 3
         assert (exact - quick).abs().max() < 1e-4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +14,9 @@ from made_server import MINI
 
 from eclipse.config.params import EvaluateParams
 from eclipse.data.control import canny
-from eclipse.models.decoder import Decoder
+from eclipse.models.decoder import Decoder, load_decoder
 from eclipse.personalize.generate import PlacedSubject, Request, Tools, predict_embeds
 from eclipse.personalize.interpolate import grid
-from eclipse.serve.engine.picture import Canvas, Picture
 from eclipse.serve.engine.stepper import Stepper
 from eclipse.serve.types import Blend, Embedded, Job, Prompt, Wanted
 
@@ -27,7 +27,11 @@ SEEDS = (3, 4)
 @pytest.fixture(scope="module")
 def shipped():
     """A decoder of its own for the pipeline's side, as decoding exchanges the pipeline's scheduler."""
-    return Decoder.load(MINI / "decoder")
+    return loaded(MINI / "decoder")
+
+
+def loaded(folder: Path) -> Decoder:
+    return load_decoder(folder, device="cpu")
 
 
 def embeds(count: int) -> torch.Tensor:
@@ -50,8 +54,8 @@ def latents_of_pipeline(decoder: Decoder, scheduler: str, steps: int, vectors, n
 
 @torch.no_grad()
 def latents_of_slots(decoder: Decoder, asked, vectors, negative, seeds) -> torch.Tensor:
-    canvas, stepper = Canvas(decoder), Stepper(decoder, 2 * SLOTS, exact=True)
-    made = [Picture(canvas, asked, seed, vector, negative[0]) for seed, vector in zip(seeds, vectors, strict=True)]
+    stepper = Stepper(decoder, 2 * SLOTS, exact=True)
+    made = [decoder.begin(asked, seed, vector, negative[0]) for seed, vector in zip(seeds, vectors, strict=True)]
     while not made[0].finished:
         assert stepper.step(made) == {}
     return torch.cat([picture.latents for picture in made])
@@ -61,7 +65,7 @@ def latents_of_slots(decoder: Decoder, asked, vectors, negative, seeds) -> torch
 def small(tmp_path_factory):
     """Two equal random decoders, one for each side."""
     folder = make_decoder(tmp_path_factory.mktemp("small") / "d", 96)
-    return Decoder.load(folder), Decoder.load(folder)
+    return loaded(folder), loaded(folder)
 
 
 class TestLatents:
@@ -90,8 +94,8 @@ class TestLatents:
     def test_other_noise_schedules_are_kept_too(self, tmp_path, scheduler, schedule):
         folder = make_decoder(tmp_path / "d", 96, **schedule)
         vectors, negative = embeds(SLOTS), embeds(1)
-        mine = latents_of_slots(Decoder.load(folder), drawing(scheduler=scheduler), vectors, negative, SEEDS)
-        theirs = latents_of_pipeline(Decoder.load(folder), scheduler, 3, vectors, negative, 3.0, SEEDS)
+        mine = latents_of_slots(loaded(folder), drawing(scheduler=scheduler), vectors, negative, SEEDS)
+        theirs = latents_of_pipeline(loaded(folder), scheduler, 3, vectors, negative, 3.0, SEEDS)
         assert torch.equal(mine, theirs)
 
     def test_a_lone_picture_in_the_pipeline_differs_by_rounding_only(self, decoder, shipped):
