@@ -233,7 +233,7 @@ class TestRealStages:
         words = [name, "--params", PARAMS, "--dry-run"]
         for flag in described.flags:
             if flag.required:
-                words += ["1"] if flag.positional else [f"--{flag.name.replace('_', '-')}", "1"]
+                words += ["1"] if flag.positional else [flag.options[-1], "1"]
         assert cli.main(words) == 0
         assert yaml.safe_load(capsys.readouterr().out)["stage"] == name
 

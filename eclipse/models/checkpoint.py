@@ -58,6 +58,17 @@ _EXPLAIN = {
     "embedding_control": "it is a λ-ECLIPSE prior with a control token",
     "time_embedding": "it is a diffusion prior, which has a time token",
 }
+_LACKS = {
+    "embedding_control": "it has no control token, so it is no λ-ECLIPSE prior",
+    "time_embedding": "it has no time token, so it is no diffusion prior",
+}
+"""Reasons by the weights that are too many, and by those that are not there."""
+
+DESCRIBED: dict[Kind, str] = {
+    "eclipse": "an ECLIPSE prior, one pass, no control token",
+    "lambda-eclipse": "a λ-ECLIPSE prior, whose control token an ECLIPSE prior does not have",
+    "diffusion": "a diffusion prior, whose time token and many steps an ECLIPSE prior does not have",
+}
 
 
 def kind_of(prior: Prior) -> Kind:
@@ -96,7 +107,10 @@ def load_prior(folder: Path, *, device: str | torch.device = "cpu", kind: Kind |
     config, weights = _read_config(folder / CONFIG), _read_weights(folder / WEIGHTS)
     prior = _build(config, weights, folder)
     if kind is not None and kind_of(prior) != kind:
-        raise CheckpointError(f"{folder}: holds a prior of kind {kind_of(prior)}, but {kind} is needed here")
+        found = kind_of(prior)
+        raise CheckpointError(
+            f"{folder}: holds a prior of kind {found}, but {kind} is needed here: it is {DESCRIBED[found]}"
+        )
     _check_keys(prior, weights, folder / WEIGHTS)
     prior.load_state_dict(weights, strict=True)
     return prior.to(device).eval()
@@ -189,7 +203,12 @@ def _check_keys(prior: Prior, weights: dict[str, Tensor], path: Path) -> None:
         for title, keys in (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes))
         if keys
     ]
-    reasons = [reason for start, reason in _EXPLAIN.items() if any(key.startswith(start) for key in unexpected)]
+    reasons = [
+        reason
+        for table, keys in ((_EXPLAIN, unexpected), (_LACKS, missing))
+        for start, reason in table.items()
+        if any(key.startswith(start) for key in keys)
+    ]
     raise CheckpointError(
         f"{path}: not a prior of kind {kind_of(prior)} as its config says: {'; '.join(problems)}"
         + (f" ({'; '.join(reasons)})" if reasons else "")

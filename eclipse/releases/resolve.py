@@ -1,4 +1,4 @@
-"""What a server in a folder serves: the promoted champions, or the checked-out state where nothing was promoted."""
+"""What a server in a folder serves: the promoted champions; else what was imported; else the checked-out state."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from eclipse.files import read_json
 from eclipse.lineage import flatten
 from eclipse.releases.decoder import REFERENCE, locate, read_reference
 from eclipse.releases.digests import prior_hash_of, tree_digest_of
+from eclipse.releases.imported import FROZEN as IMPORTED_FROZEN
+from eclipse.releases.imported import IMPORTED as IMPORTED_FOLDER
+from eclipse.releases.imported import PRIOR, VARIANTS, imported
 from eclipse.releases.manifest import MANIFEST, check_manifest
 from eclipse.releases.state import State
 from eclipse.releases.store import STATE, VARIABLE, Releases, releases_folder
@@ -25,7 +28,7 @@ log = logging.getLogger(__name__)
 
 SELECTED = {"eclipse": Path("artifacts/selected"), "lambda-eclipse": Path("artifacts/subjects/selected")}
 FROZEN, FROZEN_DIGESTS = Path("artifacts/frozen"), Path("metrics/frozen.json")
-UNPROMOTED = "unpromoted"
+UNPROMOTED, IMPORTED = "unpromoted", "imported"
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,10 @@ class Served:
 def resolve(root: Path = Path()) -> Served:
     """What to serve in ``root``: the champions in ``ECLIPSE_RELEASES`` or ``root``/releases, with their candidates.
 
-    Where nothing was promoted, the checked-out state below ``root``/artifacts. :class:`CheckpointError` names the file
-    that does not have its digest; a candidate that does not fit is left out with a warning, because it must not stop
-    the champion. :class:`EclipseError` where there is nothing to serve.
+    Where nothing was promoted, what ``import-prior`` wrote below ``root``/artifacts/imported; where there is nothing
+    either, the checked-out state below ``root``/artifacts. :class:`CheckpointError` names the file that does not have
+    its digest; a candidate that does not fit is left out with a warning, because it must not stop the champion.
+    :class:`EclipseError` where there is nothing to serve.
     """
     if (root / MANIFEST).is_file():
         check_manifest(root)
@@ -79,13 +83,14 @@ def resolve(root: Path = Path()) -> Served:
         raise EclipseError(
             f"{releases.folder / STATE}: names no champion; promote one (python -m eclipse promote) or unset {VARIABLE}"
         )
-    return _checked_out(root)
+    found = imported(root)
+    return _imported(found) if found else _checked_out(root)
 
 
 def signature(root: Path = Path()) -> str:
     """A text that changes when :func:`resolve` may say something else; costs a few calls of ``stat``."""
     files = [releases_folder(root) / STATE]
-    for folder in SELECTED.values():
+    for folder in (*SELECTED.values(), *(IMPORTED_FOLDER / variant / PRIOR for variant in VARIANTS)):
         files += [root / folder / name for name in ("config.json", "diffusion_pytorch_model.safetensors")]
     digest = hashlib.sha256()
     for file in files:
@@ -133,6 +138,20 @@ def _released(releases: Releases, state: State, name: str, role: Literal["champi
     return ServedPrior(model, state.models[name].variant, role, entry.prior_hash, folder, entry.version, lineage)
 
 
+def _imported(folders: dict[str, Path]) -> Served:
+    digests = {tree_digest_of(folder / IMPORTED_FROZEN): folder / IMPORTED_FROZEN for folder in folders.values()}
+    if len(digests) > 1:
+        raise CheckpointError(
+            f"{' and '.join(map(str, folders.values()))}: were imported for different frozen models, and a server has "
+            "one CLIP and one decoder; remove one of them"
+        )
+    (digest, frozen), priors = next(iter(digests.items())), []
+    for variant, folder in folders.items():
+        decoder = read_json(folder / PRIOR / "training.json")["imported"]["decoder_name"]
+        priors.append(_selected(folder / PRIOR, variant, f"eclipse-prior-{variant}-{decoder}", "import it again"))
+    return _served(tuple(priors), frozen, digest, _one_encoder(priors), IMPORTED)
+
+
 def _checked_out(root: Path) -> Served:
     present = {variant: root / folder for variant, folder in SELECTED.items() if (root / folder).is_dir()}
     if not present or not (root / FROZEN).is_dir():
@@ -147,13 +166,13 @@ def _checked_out(root: Path) -> Served:
     return _served(tuple(priors), root / FROZEN, tree_digest_of(root / FROZEN), _one_encoder(priors), UNPROMOTED)
 
 
-def _selected(folder: Path, variant: str, model: str) -> ServedPrior:
+def _selected(folder: Path, variant: str, model: str, remedy: str = "run `dvc repro`") -> ServedPrior:
     training = read_json(folder / "training.json")
     found = prior_hash_of(folder)
     if found != training.get("prior_hash"):
         raise CheckpointError(
             f"{folder}: holds the prior {found[:12]}, not {str(training.get('prior_hash'))[:12]} as its training.json "
-            "says; run `dvc repro`"
+            f"says; {remedy}"
         )
     return ServedPrior(model, variant, "champion", found, folder, None, flatten(training))
 

@@ -53,7 +53,7 @@ def write_report(params: Params, sources_: Sources, out: Path) -> dict[str, Any]
     selection = read_json(sources_.selected / "selection.json")
     metric = headline(rows, selection["metric"])
     # What makes no figure of the page is left out.
-    settings = params.model_dump(mode="json", exclude={"promote", "serve", "cluster"})
+    settings = params.model_dump(mode="json", exclude={"promote", "serve", "cluster", "decoder"})
     subjects = read_subjects(params, sources_)
     made = [sheets.make_sheet(rows, sources_.details, sources_.dataset, s, columns=SHEET_COLUMNS) for s in SPLITS]
     drawn = [sheet for sheet in made if sheet is not None]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib import font_manager
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from eclipse.data.manifest import open_split
 from eclipse.errors import DataError
@@ -22,6 +22,7 @@ from eclipse.report.sources import inline
 
 TRUTH = "true picture"
 _CELL, _GAP, _MARGIN, _LINE = 96, 6, 150, 13
+_PAGE = 384  # pixels of a picture's longer side on a page, four times what is shown at first sight
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,8 @@ def draw_sheet(sheet: Sheet) -> Image.Image:
 
 
 def enlarged(image: NDArray[np.uint8], size: int) -> Image.Image:
-    """``image`` fitted to ``size`` × ``size`` for looking at."""
-    return Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS)
+    """``image`` fitted to ``size`` × ``size`` for looking at; what is no square loses its ends."""
+    return ImageOps.fit(Image.fromarray(image), (size, size), Image.Resampling.LANCZOS)
 
 
 def page_cells(sheet: Sheet, title: str) -> dict[str, Any]:
@@ -137,7 +138,9 @@ def page_cells(sheet: Sheet, title: str) -> dict[str, Any]:
 
 
 def png(image: NDArray[np.uint8]) -> bytes:
-    """PNG bytes of a uint8 [H, W, 3] picture."""
+    """PNG bytes of a uint8 [H, W, 3] picture, reduced where it is larger than the page shows it."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
+    picture = Image.fromarray(image)
+    picture.thumbnail((_PAGE, _PAGE), Image.Resampling.LANCZOS)
+    picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

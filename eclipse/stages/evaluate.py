@@ -20,6 +20,7 @@ from eclipse.errors import CheckpointError, ConfigError, DataError
 from eclipse.evaluate.split import REFERENCES, Result, Tools, World, evaluate_split
 from eclipse.files import atomic_folder, read_json, write_json
 from eclipse.models.checkpoint import Prior, load_prior
+from eclipse.models.clip import FrozenClip
 from eclipse.models.device import pick
 
 
@@ -42,13 +43,15 @@ def run(
     """
     began = time.perf_counter()
     model = _load(prior, point, seed)
-    tools = Tools.load(frozen, params.evaluate, images=params.evaluate.images)
-    hash_ = tools.judge.clip.weights_hash
+    tools = Tools.load(frozen, params.evaluate, images=params.evaluate.images, memory=params.decoder)
+    clip = tools.judge.clip
+    check_encoder(prior, clip)
     wanted = {TRAIN, *params.evaluate.splits}
     names = filled_splits(store, wanted)
     if TRAIN not in names or len(names) == 1:
         raise DataError(f"{store}: needs train and an evaluation split, holds {', '.join(names) or 'nothing'}")
-    stores = {name: Store.open(store, name, expect_weights_hash=hash_) for name in names}
+    hashes = {"expect_weights_hash": clip.weights_hash, "expect_tokenizer_hash": clip.tokenizer_hash}
+    stores = {name: Store.open(store, name, **hashes) for name in names}
     world = World.of(stores)
     unseen = params.evaluate.model_copy(update={"images": 0})  # of val_seen only embeddings are read, by the selection
     results = {
@@ -94,6 +97,16 @@ def load_trained(prior: Path, point: str, seed: int) -> Prior:
             f"{prior}: holds {lineage.get('point')}-{lineage.get('seed')}, not {point}-{seed}; give the matching folder"
         )
     return load_prior(prior, device=pick())
+
+
+def check_encoder(prior: Path | None, clip: FrozenClip) -> None:
+    """:class:`CheckpointError` where the prior in the folder ``prior`` was trained on another CLIP than ``clip``."""
+    trained_on = None if prior is None else read_json(prior / "training.json").get("encoder_hash")
+    if trained_on not in (None, clip.weights_hash):
+        raise CheckpointError(
+            f"{prior}: was trained on the CLIP {trained_on[:12]}, but the frozen one is {clip.weights_hash[:12]} "
+            f"({clip.name}); give the frozen models that it was trained with"
+        )
 
 
 def filled_splits(store: Path, wanted: Collection[str]) -> list[str]:

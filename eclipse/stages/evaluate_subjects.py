@@ -22,7 +22,7 @@ from eclipse.evaluate.subject_split import REFERENCES, Measured, Prompts, measur
 from eclipse.evaluate.summary import has_edges
 from eclipse.files import atomic_folder, read_json, write_json
 from eclipse.models.checkpoint import Kind, Prior, kind_of
-from eclipse.stages.evaluate import filled_splits, load_trained
+from eclipse.stages.evaluate import check_encoder, filled_splits, load_trained
 from eclipse.train.point import parse_point
 
 
@@ -51,7 +51,8 @@ def run(
     model = _load(prior, point, seed)
     if not read_header(store).subjects:
         raise DataError(f"{store}: holds no subjects; embed a dataset of the annotate stage")
-    tools = Tools.load(frozen, params.evaluate, images=params.evaluate.subject_images)
+    tools = Tools.load(frozen, params.evaluate, images=params.evaluate.subject_images, memory=params.decoder)
+    check_encoder(prior if model is not None else None, tools.judge.clip)
     results = _measured(params.evaluate, store, dataset, tools, point, model)
     table = _per_prompt(results)
     captions = sum(len(result.prompts.ids) for result in results)
@@ -94,7 +95,9 @@ def _measured(
     decoded = [name for name in names if name.endswith("held_out")] or names
     results = []
     for name in names:
-        source = Store.open(store, name, expect_weights_hash=tools.judge.clip.weights_hash)
+        clip = tools.judge.clip
+        hashes = {"expect_weights_hash": clip.weights_hash, "expect_tokenizer_hash": clip.tokenizer_hash}
+        source = Store.open(store, name, **hashes)
         prompts = Prompts.of(source)
         groups = {name: False, EDGES: True} if name == HELD_OUT and has_edges(point) else {name: False}
         count = params.subject_images if name in decoded else 0

@@ -10,6 +10,7 @@ from eclipse.config import Params
 from eclipse.errors import ConfigError
 from eclipse.files import atomic_folder, write_json
 from eclipse.models.clip import FrozenClip
+from eclipse.models.decoder import decoder_folder
 from eclipse.personalize.finetune_data import load_concept, parse_concepts
 from eclipse.personalize.finetune_save import Source, check_out, finetune_decoder
 
@@ -31,10 +32,11 @@ def run(
     """
     if steps < 1:
         raise ConfigError(f"--steps {steps}: must be at least 1")
-    check_out(out, frozen / "decoder")
+    source = decoder_folder(frozen)
+    check_out(out, source)
     concepts = [load_concept(name, place) for name, place in parse_concepts(concept).items()]
-    source = Source(FrozenClip.load(frozen / "clip"), frozen / "decoder")
-    return finetune_decoder(concepts, source, params.finetune, steps=steps, seed=seed, out=out, checkpoints=checkpoints)
+    models = Source(FrozenClip.load(frozen / "clip"), source)
+    return finetune_decoder(concepts, models, params.finetune, steps=steps, seed=seed, out=out, checkpoints=checkpoints)
 
 
 def study(params: Params, *, frozen: Path, out: Path, checkpoints: Path) -> dict[str, Any]:

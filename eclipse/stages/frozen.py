@@ -1,26 +1,38 @@
-"""Stage ``frozen``: the shipped CLIP and decoder, digests checked, or small ones trained on the dataset."""
+"""Stage ``frozen``: the shipped CLIP and decoder, small ones trained on the dataset, or the published ones."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 from eclipse.config import Params
+from eclipse.config.frozen import HubParams
 from eclipse.data.manifest import load_manifest
 from eclipse.errors import DataError
 from eclipse.files import atomic_folder, read_json, tree_digest, write_json
+from eclipse.models.clip_forms import import_clip
+from eclipse.models.decoder.reference import REFERENCE, pin, read_reference
+from eclipse.models.hub import is_local
 from eclipse.stages import pretrain
 
 
 def run(params: Params, *, dataset: Path, out: Path, metrics: Path, checkpoints: Path) -> dict[str, str]:
-    """Provide the frozen models: ``out``/clip, ``out``/decoder and, for the mini world, ``out``/oracle."""
-    if params.frozen.source == "shipped":
+    """Provide the frozen models: ``out``/clip, ``out``/decoder and, for the mini world, ``out``/oracle.
+
+    A published decoder is not copied: ``out``/decoder.json names it by repository, commit and digests.
+    """
+    if params.frozen.hub is not None and params.frozen.source == "hub":
+        _take_published(params.frozen.hub, out)
+    elif params.frozen.source == "shipped":
         _copy_shipped(params.frozen.path, out)
     else:
         _train(params, dataset, out, checkpoints)
     digests = {name: tree_digest(out / name) for name in ("clip", "decoder", "oracle") if (out / name).exists()}
+    if (out / REFERENCE).exists():
+        digests["decoder"] = read_reference(out / REFERENCE).digest
     write_json(metrics, digests)
     return digests
 
@@ -33,6 +45,17 @@ def _copy_shipped(source: Path, out: Path) -> None:
         for name in ("clip", "decoder", "oracle"):
             if (source / name).is_dir():
                 shutil.copytree(source / name, beside / name)
+
+
+def _take_published(hub: HubParams, out: Path) -> None:
+    """The CLIP in open_clip's form, and the decoder by reference, or copied where it is a local folder."""
+    with atomic_folder(out) as beside:
+        encoder, decoder = hub.encoder, hub.decoder
+        import_clip(encoder.repo, encoder.revision, beside / "clip", logit_scale=encoder.logit_scale)
+        if is_local(decoder.repo, decoder.revision):
+            shutil.copytree(decoder.repo, beside / "decoder")
+        else:
+            write_json(beside / REFERENCE, asdict(pin(decoder.repo, decoder.revision or "")))
 
 
 def _train(params: Params, dataset: Path, out: Path, checkpoints: Path) -> None:

@@ -68,7 +68,9 @@ def run(
         raise ConfigError(f"--seed {seed} -n {n}: give at least one picture and a seed from 0 on")
     inputs = _read(params, prompt, subject, canny, segment=segment)
     prior = prior or (SELECTED_FOR_SUBJECTS if subject or canny else SELECTED)
-    decoder = decoder or frozen / "decoder"
+    from eclipse.models.decoder import decoder_folder
+
+    decoder = decoder or decoder_folder(frozen)
     for flag, folder in (("prior", prior), ("frozen", frozen), ("decoder", decoder)):
         if not folder.is_dir():
             raise CheckpointError(f"{folder}: no such folder; run `dvc repro`, or give --{flag}")
@@ -77,7 +79,7 @@ def run(
     clip = load_clip(frozen)
     request, as_given = _request(inputs, clip.image_size, tuple(range(seed, seed + n)))
     clip.tokenize([request.prompt])  # too long a prompt is told before the larger models are read
-    tools = load_tools(prior=prior, clip=clip, decoder=decoder, any_encoder=any_encoder)
+    tools = load_tools(prior=prior, clip=clip, decoder=decoder, any_encoder=any_encoder, memory=params.decoder)
     images = generate(tools, request, params.evaluate)
     record = _record(inputs, request, tools) | {
         "decoder": str(decoder),

@@ -47,7 +47,10 @@ def run(
     corners = read_corners(grid, limit=params.annotate.filters.subjects[1], segment=segment)
     personal = any(corner.subjects or corner.canny for corner in corners)
     prior = prior or (SELECTED_FOR_SUBJECTS if personal else SELECTED)
-    decoder = decoder or frozen / "decoder"
+    from eclipse.models.decoder import decoder_digest, decoder_folder
+
+    inside = decoder is None
+    decoder = decoder or decoder_folder(frozen)
     for flag, folder in (("prior", prior), ("frozen", frozen), ("decoder", decoder)):
         if not folder.is_dir():
             raise CheckpointError(f"{folder}: no such folder; run `dvc repro`, or give --{flag}")
@@ -57,7 +60,7 @@ def run(
 
     clip = load_clip(frozen)
     clip.tokenize([corner.prompt for corner in corners])  # too long a prompt is told before larger models are read
-    tools = load_tools(prior=prior, clip=clip, decoder=decoder, any_encoder=any_encoder)
+    tools = load_tools(prior=prior, clip=clip, decoder=decoder, any_encoder=any_encoder, memory=params.decoder)
     ways = _ways(tools, [corner.request(clip.image_size, seed) for corner in corners], params, steps, chosen)
     record = {
         "version": __version__,
@@ -69,7 +72,7 @@ def run(
         "decode": params.evaluate.decode.model_dump(mode="json"),
         "prior_hash": prior_hash(prior),
         "encoder_hash": clip.weights_hash,
-        "decoder_digest": tree_digest(decoder),
+        "decoder_digest": decoder_digest(frozen) if inside else tree_digest(decoder),
     }
     return _write(out, ways["image"], [corner.caption for corner in corners], record)
 

@@ -19,6 +19,7 @@ STAGES: dict[str, str] = {
     "dataset": "eclipse.stages.dataset:run",
     "frozen": "eclipse.stages.frozen:run",
     "embed": "eclipse.stages.embed:run",
+    "estimate": "eclipse.stages.estimate:run",
     "train": "eclipse.stages.train:run",
     "evaluate": "eclipse.stages.evaluate:run",
     "select": "eclipse.stages.select:run",
@@ -32,6 +33,9 @@ STAGES: dict[str, str] = {
     "study-encoders": "eclipse.stages.study_subjects:encoders",
     "study-subjects": "eclipse.stages.study_subjects:summary",
     "study-finetune": "eclipse.stages.finetune:study",
+    "ingest": "eclipse.stages.ingest:run",
+    "takedown": "eclipse.stages.takedown:run",
+    "fingerprints": "eclipse.stages.fingerprints:run",
     "annotate": "eclipse.stages.annotate:run",
     "evaluate-subjects": "eclipse.stages.evaluate_subjects:run",
     "select-subjects": "eclipse.stages.select:subjects",
@@ -46,6 +50,9 @@ STAGES: dict[str, str] = {
     "rollback": "eclipse.stages.rollback:run",
     "bundle": "eclipse.stages.bundle:run",
     "pin-decoder": "eclipse.stages.pin_decoder:run",
+    "import-clip": "eclipse.stages.import_clip:run",
+    "import-prior": "eclipse.stages.import_prior:run",
+    "export-prior": "eclipse.stages.export_prior:run",
     "whence": "eclipse.stages.whence:run",
     "replay": "eclipse.stages.replay:run",
     "signing-key": "eclipse.stages.keys:run",
@@ -90,7 +97,7 @@ class Flag:
         """How it is written: ``--any-encoder``; one letter also with a single dash; a positional one by its value."""
         if self.positional:
             return (self.name,)
-        option = f"--{self.name.replace('_', '-')}"
+        option = f"--{self.name.rstrip('_').replace('_', '-')}"  # from_: Python keeps ``from`` for itself
         return (f"-{self.name}", option) if len(self.name) == 1 else (option,)
 
     @property

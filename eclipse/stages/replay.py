@@ -26,7 +26,14 @@ def run(
     from eclipse.serve.provenance.replay import replay
 
     picture = read_provenanced(content, str(image))
-    found = replay(picture.image, picture.said, Checkout(), subjects=[Path(file) for file in subject], control=canny)
+    found = replay(
+        picture.image,
+        picture.said,
+        Checkout(),
+        subjects=[Path(file) for file in subject],
+        control=canny,
+        memory=params.decoder,
+    )
     if out is not None:
         with atomic_file(out) as beside:
             beside.write_bytes(encode_png(found.image))

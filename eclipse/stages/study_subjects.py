@@ -109,7 +109,7 @@ def encoders(
     Both stores are of ``dataset``; the prior is kept in ``work``. ``out`` gets ways.parquet, one row per way and
     prompt, and refusal.json: what opening the other store says by default.
     """
-    tools = Tools.load(frozen, params.evaluate, images=params.evaluate.subject_images)
+    tools = Tools.load(frozen, params.evaluate, images=params.evaluate.subject_images, memory=params.decoder)
     encoder = tools.judge.clip.weights_hash
     refusal = _refusal(other, encoder)
     right, foreign = Store.open(store, HELD_OUT, expect_weights_hash=encoder), Store.open(other, HELD_OUT)

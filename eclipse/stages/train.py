@@ -132,6 +132,8 @@ def _lineage(
     if point.method == "lambda":
         control = "edges of the picture" if point.edges else "zero-pixel image"
         lineage |= {"additional_embeddings": _WITH_CONTROL, "control": control, "interleaving": _INTERLEAVING}
+    if header.precision != "fp32":
+        lineage["store_precision"] = header.precision
     if start is not None:
         lineage["warm_start"] = prior_hash(start)
     return {**lineage, "digest": _digest(lineage)}

@@ -145,7 +145,7 @@ def test_parts_share_the_work_and_the_last_publishes(tmp_path, whole):
 def test_parts_of_another_configuration_are_refused(tmp_path, source):
     run(tmp_path, dog_script(), part=(0, 2))
     other = PARAMS.model_copy(update={"filters": FilterParams(logit=0.5)})
-    with pytest.raises(DataError, match=r"out\.partial: left by other models, filters or data"):
+    with pytest.raises(DataError, match=r"out\.partial: left by other parameters, models or data"):
         run(tmp_path, dog_script(), other, part=(1, 2))
     run(tmp_path, dog_script(), part=(1, 2))
     assert (tmp_path / "out" / "manifest.json").is_file()

@@ -5,9 +5,17 @@ from huggingface_hub import constants
 
 from eclipse.errors import CheckpointError
 from eclipse.files import sha256, tree_digest, write_json
-from eclipse.releases.decoder import FILES, DecoderReference, locate, pin, read_reference
+from eclipse.releases.decoder import DecoderReference, locate, pin, read_reference
 from eclipse.releases.store import Releases
 
+FILES = (
+    "model_index.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "movq/config.json",
+    "movq/diffusion_pytorch_model.safetensors",
+    "scheduler/scheduler_config.json",
+)
 SOURCE, REVISION = "kandinsky-community/kandinsky-2-2-decoder", "0123456789" * 4
 
 
@@ -62,9 +70,9 @@ def test_a_changed_file_is_refused_and_named(cache, name):
 
 
 def test_another_class_of_decoder_is_refused(cache):
-    files = ("model_index.json", "decoder/config.json", "decoder/diffusion_pytorch_model.safetensors")
-    reference, _ = fill(cache, source="kakaobrain/karlo-v1-alpha", pipeline="UnCLIPPipeline", files=files)
-    with pytest.raises(CheckpointError, match="kakaobrain/karlo-v1-alpha@.*is a UnCLIPPipeline"):
+    files = ("model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors")
+    reference, _ = fill(cache, source="some/sd", pipeline="StableDiffusionPipeline", files=files)
+    with pytest.raises(CheckpointError, match="some/sd@.*is a StableDiffusionPipeline.*KandinskyPipeline"):
         locate(reference)
 
 
