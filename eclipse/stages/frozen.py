@@ -14,7 +14,7 @@ from eclipse.data.manifest import load_manifest
 from eclipse.errors import DataError
 from eclipse.files import atomic_folder, read_json, tree_digest, write_json
 from eclipse.models.clip_forms import import_clip
-from eclipse.models.decoder.reference import REFERENCE, pin, read_reference
+from eclipse.models.decoder.reference import INSIDE, REFERENCE, decoder_digest, pin
 from eclipse.models.hub import is_local
 from eclipse.stages import pretrain
 
@@ -30,9 +30,9 @@ def run(params: Params, *, dataset: Path, out: Path, metrics: Path, checkpoints:
         _copy_shipped(params.frozen.path, out)
     else:
         _train(params, dataset, out, checkpoints)
-    digests = {name: tree_digest(out / name) for name in ("clip", "decoder", "oracle") if (out / name).exists()}
-    if (out / REFERENCE).exists():
-        digests["decoder"] = read_reference(out / REFERENCE).digest
+    digests = {"clip": tree_digest(out / "clip"), "decoder": decoder_digest(out)}
+    if (out / "oracle").exists():
+        digests["oracle"] = tree_digest(out / "oracle")
     write_json(metrics, digests)
     return digests
 
@@ -49,13 +49,14 @@ def _copy_shipped(source: Path, out: Path) -> None:
 
 def _take_published(hub: HubParams, out: Path) -> None:
     """The CLIP in open_clip's form, and the decoder by reference, or copied where it is a local folder."""
+    encoder, decoder = hub.encoder, hub.decoder
     with atomic_folder(out) as beside:
-        encoder, decoder = hub.encoder, hub.decoder
-        import_clip(encoder.repo, encoder.revision, beside / "clip", logit_scale=encoder.logit_scale)
+        # What cannot be had is told before gigabytes are converted.
         if is_local(decoder.repo, decoder.revision):
-            shutil.copytree(decoder.repo, beside / "decoder")
+            shutil.copytree(decoder.repo, beside / INSIDE)
         else:
             write_json(beside / REFERENCE, asdict(pin(decoder.repo, decoder.revision or "")))
+        import_clip(encoder.repo, encoder.revision, beside / "clip", logit_scale=encoder.logit_scale)
 
 
 def _train(params: Params, dataset: Path, out: Path, checkpoints: Path) -> None:

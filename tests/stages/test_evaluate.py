@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import open_clip
 import pyarrow.parquet as pq
@@ -12,6 +14,7 @@ from eclipse.data.manifest import Manifest, Split
 from eclipse.data.records import SPLITS, Record
 from eclipse.data.shards import ShardWriter
 from eclipse.errors import CheckpointError, ConfigError, DataError, StoreError
+from eclipse.evaluate.split import real_pictures
 from eclipse.evaluate.summary import collect, format_table
 from eclipse.files import read_json, write_json
 from eclipse.models.checkpoint import save_prior
@@ -198,3 +201,37 @@ def test_seen_validation_is_not_decoded_where_something_is_held_out(made, found,
     table = pq.read_table(tmp_path / "projection-0" / "per_prompt.parquet").to_pydict()
     seen = [score for score, split in zip(table["composition"], table["split"], strict=True) if split == "val_seen"]
     assert len(seen) == COUNT["val_seen"] and np.isnan(seen).all()
+
+
+def test_a_prior_of_another_clip_is_refused(made, tmp_path):
+    prior = tmp_path / "projection-0"
+    shutil.copytree(made / "priors" / "projection-0", prior)
+    write_json(prior / "training.json", {"point": "projection", "seed": 0, "encoder_hash": "e" * 64})
+    with pytest.raises(
+        CheckpointError, match=r"projection-0: was trained on the CLIP eeeeeeeeeeee, but the frozen"
+    ):
+        run(made, "projection", to=tmp_path, prior=prior)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_store_of_another_tokenizer_is_refused(made, tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(made / "store", store)
+    write_json(store / "header.json", read_json(store / "header.json") | {"tokenizer_hash": "f" * 64})
+    with pytest.raises(StoreError, match="another tokenizer"):
+        run(made, "truth", to=tmp_path, store=store)
+
+
+def test_real_pictures_of_other_sizes_are_cut_to_the_made_ones(tmp_path):
+    wide = np.zeros((40, 80, 3), np.uint8)
+    wide[:, :20] = wide[:, 60:] = (255, 0, 0)  # the ends are cut off
+    wide[:, 20:60] = (0, 0, 255)
+    small = np.full((16, 16, 3), (0, 255, 0), np.uint8)
+    with ShardWriter(tmp_path, "test_seen", 9) as writer:
+        for name, image in (("a", wide), ("b", small)):
+            writer.add(Record(name, name, encode_png(image), {"name": name}))
+    splits = {"test_seen": Split.of(writer.shards)}
+    Manifest(source="test", seed=0, params_digest="0", splits=splits).save(tmp_path)
+    pictures, meta = real_pictures(tmp_path, "test_seen", ["a", "b"], (32, 32))
+    assert pictures.shape == (2, 32, 32, 3) and [m["name"] for m in meta] == ["a", "b"]
+    assert (pictures[0][:, 2:-2] == (0, 0, 255)).all() and (pictures[1] == (0, 255, 0)).all()

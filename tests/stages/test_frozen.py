@@ -1,11 +1,17 @@
+import json
 import shutil
 from pathlib import Path
 
+import made_clips
 import pytest
+from made_cache import REVISION, put
+from made_decoder import make_decoder
 
 from eclipse.config import load_params
 from eclipse.errors import CheckpointError, DataError
-from eclipse.files import read_json
+from eclipse.files import read_json, tree_digest
+from eclipse.models.clip import FrozenClip
+from eclipse.models.decoder.reference import decoder_digest, open_decoder
 from eclipse.stages import dataset, frozen
 from eclipse.stages.pretrain import DIGESTS, check_digests, file_digests
 
@@ -74,3 +80,41 @@ def test_small_models_are_trained_on_a_dataset_and_a_stopped_training_goes_on(tm
     monkeypatch.setattr(frozen.pretrain, "clip", lambda *args, **kwargs: pytest.fail("CLIP is trained again"))
     digests = frozen.run(params, **paths)
     assert set(digests) == {"clip", "decoder"} and not list(paths["checkpoints"].glob("frozen-*"))
+
+
+def _published(tmp_path, monkeypatch, **decoder):
+    encoder = made_clips.as_transformers(made_clips.random_model(), tmp_path / "published-clip")
+    hub = {"encoder": {"repo": str(encoder)}, "decoder": decoder}
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    params = load_params(ROOT / "params.yaml", ["frozen.source=hub", f"frozen.hub={json.dumps(hub)}"])
+    paths = {name: tmp_path / name for name in ("dataset", "out", "metrics", "checkpoints")}
+    return params, paths
+
+
+def test_published_models_are_a_converted_clip_and_a_decoder_by_reference(tmp_path, monkeypatch):
+    source = make_decoder(tmp_path / "published-decoder", 20)
+    put(tmp_path / "hub", "example/decoder", source)
+    params, paths = _published(tmp_path, monkeypatch, repo="example/decoder", revision=REVISION)
+    digests = frozen.run(params, **paths)
+    assert sorted(path.name for path in paths["out"].iterdir()) == ["clip", "decoder.json"]
+    assert digests == {"clip": tree_digest(paths["out"] / "clip"), "decoder": decoder_digest(paths["out"])}
+    clip, decoder = FrozenClip.load(paths["out"] / "clip"), open_decoder(paths["out"])
+    assert clip.logit_scale == pytest.approx(made_clips.SCALE, rel=1e-5)
+    assert decoder.embedding_dim == clip.projection_dim == 20
+
+
+def test_a_published_decoder_in_a_local_folder_is_copied(tmp_path, monkeypatch):
+    source = make_decoder(tmp_path / "published-decoder", 20)
+    params, paths = _published(tmp_path, monkeypatch, repo=str(source))
+    assert frozen.run(params, **paths)["decoder"] == tree_digest(source)
+
+
+def test_a_decoder_that_is_not_there_leaves_nothing(tmp_path, monkeypatch):
+    params, paths = _published(tmp_path, monkeypatch, repo="example/nowhere", revision=REVISION)
+    with pytest.raises(CheckpointError, match=f"example/nowhere@{REVISION}.*model_index.json"):
+        frozen.run(params, **paths)
+    assert not paths["out"].exists()
+    params, paths = _published(tmp_path, monkeypatch, repo="example/nowhere")
+    with pytest.raises(CheckpointError, match="example/nowhere: .*full commit"):
+        frozen.run(params, **paths)
