@@ -62,6 +62,7 @@ class Placement:
         kubernetes.mount_pvc(task, pvc_name="eclipse-results", mount_path=RESULTS)
         task.set_env_variable(SHARED, f"{RESULTS}/pipeline")
         task.set_env_variable("HOME", "/tmp")
+        task.set_env_variable("HF_HOME", f"{RESULTS}/models")  # published weights, fetched once for all tasks
         # PyTorch's workers hand over batches in shared memory, of which a pod has 64 MB otherwise.
         kubernetes.empty_dir_mount(task, volume_name="shared-memory", mount_path="/dev/shm", medium="Memory")
         kubernetes.empty_dir_mount(task, volume_name="tmp", mount_path="/tmp")

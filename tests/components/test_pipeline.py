@@ -207,7 +207,7 @@ class TestOnACluster:
         assert [mount["constant"] for mount in pod["pvcMount"]] == ["eclipse-results", "eclipse-releases"]
         assert pod["configMapAsEnv"][0]["configMapName"] == "eclipse-environment"
         plain = {item["name"] for e in compiled.executors.values() for item in e["container"].get("env", [])}
-        assert plain == {"ECLIPSE_PIPELINE", "HOME", "ECLIPSE_RELEASES"}
+        assert plain == {"ECLIPSE_PIPELINE", "HOME", "HF_HOME", "ECLIPSE_RELEASES"}
         assert not re.search("(?i)secret|AWS_", str(compiled.ir))
 
     def test_queues(self, compiled, on_gpus):
