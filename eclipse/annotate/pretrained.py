@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from eclipse.errors import ConfigError
+from eclipse.models.hub import token
 
 
 def load(field: str, name: str, model: Any, processor: Any, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
@@ -16,8 +17,10 @@ def load(field: str, name: str, model: Any, processor: Any, dtype: torch.dtype =
     there, or has no safetensors weights, or has weights for only a part of the model.
     """
     try:
-        found, report = model.from_pretrained(name, use_safetensors=True, dtype=dtype, output_loading_info=True)
-        reader = processor.from_pretrained(name)
+        found, report = model.from_pretrained(
+            name, use_safetensors=True, dtype=dtype, output_loading_info=True, token=token()
+        )
+        reader = processor.from_pretrained(name, token=token())
     except (OSError, ValueError) as error:
         reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
         raise ConfigError(

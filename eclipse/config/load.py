@@ -44,7 +44,9 @@ def _override(raw: dict[str, Any], item: str) -> None:
     *path, last = key.split(".")
     node = raw
     for part in path:
-        node = node.setdefault(part, {})
+        if node.get(part) is None:
+            node[part] = {}  # null: a section that is not there yet
+        node = node[part]
         if not isinstance(node, dict):
             raise ConfigError(f"--set {item}: {part} is a value, not a section")
     node[last] = yaml.safe_load(value)

@@ -50,6 +50,11 @@ def import_clip(repo: str, revision: str | None, out: Path, *, logit_scale: floa
     with the files that do. Weights keep their type. Needs as much memory as the weights take. Raises
     :class:`CheckpointError` for anything that is no such CLIP; ``out`` then stays as it was.
     """
+    if logit_scale is not None and not 0 < logit_scale < math.inf:
+        raise CheckpointError(
+            f"logit_scale {logit_scale} (--logit-scale): has to be above 0 and finite; it is 100 for OpenAI's and "
+            "laion's CLIPs"
+        )
     form, found = _find(repo, revision)
     name = f"{repo}@{revision}" if revision else str(repo)
     state = found.read()
@@ -62,7 +67,9 @@ def import_clip(repo: str, revision: str | None, out: Path, *, logit_scale: floa
         "files": {file: sha256(path) for file, path in sorted(found.files.items())},
         "logit_scale": math.exp(float(state["logit_scale"])),
     }
-    config = {"name": name, "model_cfg": found.model_cfg, "preprocess_cfg": found.preprocess_cfg}
+    # What priors and pictures tell of it, also where they are published: a folder's place is nobody's business there.
+    shown = name if revision else Path(repo).resolve().name
+    config = {"name": shown, "model_cfg": found.model_cfg, "preprocess_cfg": found.preprocess_cfg}
     with atomic_folder(out) as beside:
         save_file(dict(sorted(state.items())), beside / WEIGHTS)
         write_json(beside / CONFIG, config)

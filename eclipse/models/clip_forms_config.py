@@ -52,6 +52,11 @@ def is_resnet(model_cfg: Mapping[str, Any]) -> bool:
     return isinstance(model_cfg.get("vision_cfg", {}).get("layers"), (list, tuple))
 
 
+def widths(model_cfg: Mapping[str, Any]) -> tuple[int, int]:
+    """Width of the embeddings and of the text states."""
+    return int(model_cfg["embed_dim"]), int(model_cfg["text_cfg"].get("width", CLIPTextCfg.width))
+
+
 def unlike_transformers(model_cfg: Mapping[str, Any]) -> list[str]:
     """What a :func:`canonical` ``model_cfg`` has that transformers' CLIP has not; empty where there is such a form."""
     if is_resnet(model_cfg):
@@ -81,13 +86,7 @@ def of_processor(config: Mapping[str, Any], image_size: int, where: str) -> dict
     resample = config.get("resample", 3)
     if resample not in _RESAMPLE:
         raise CheckpointError(f"{where}: resample is {resample}; 3 (bicubic) and 2 (bilinear) are supported")
-    size = config.get("size", image_size)
-    size = size if isinstance(size, Mapping) else {"shortest_edge": size}
-    squash = "shortest_edge" not in size
-    if set(size.values()) != {image_size} or (config.get("do_center_crop", True) == squash):
-        raise CheckpointError(
-            f"{where}: size {dict(size)} with this crop does not give the model's {image_size} pixels"
-        )
+    squash = _check_size(config, image_size, where)
     return of_open_clip(
         {
             "mean": config.get("image_mean", open_clip.OPENAI_DATASET_MEAN),
@@ -116,6 +115,22 @@ def processor_config(preprocess: Mapping[str, Any], image_size: int) -> dict[str
         "image_mean": preprocess["mean"],
         "image_std": preprocess["std"],
     }
+
+
+def _check_size(config: Mapping[str, Any], image_size: int, where: str) -> bool:
+    """Whether pictures are squashed; CheckpointError where what comes out is not square and ``image_size`` wide."""
+    given = {"size": config.get("size", image_size), "crop_size": config.get("crop_size", image_size)}
+    size = given["size"] if isinstance(given["size"], Mapping) else {"shortest_edge": given["size"]}
+    squash = "shortest_edge" not in size
+    crops = bool(config.get("do_center_crop", True))
+    fits = crops != squash and set(size) in ({"shortest_edge"}, {"height", "width"})
+    for name in ("size", "crop_size") if crops else ("size",):
+        values = list(given[name].values()) if isinstance(given[name], Mapping) else [given[name]]
+        if not fits or not values or any(value != image_size for value in values):
+            raise CheckpointError(
+                f"{where}: {name} {given[name]} with this crop does not give the model's {image_size} pixels"
+            )
+    return squash
 
 
 def _section(given: Mapping[str, Any], kind: type, always: tuple[str, ...]) -> dict[str, Any]:

@@ -1,16 +1,16 @@
 """Published files: one file of a Hugging Face repository at a full commit, or of a local folder of the same layout.
 
-``HF_HOME``, ``HF_HUB_OFFLINE``, ``HF_TOKEN`` and the progress bars are huggingface_hub's own. No token is ever read
-here, nor shown.
+``HF_HOME``, ``HF_HUB_OFFLINE`` and the progress bars are huggingface_hub's own. A token is taken from the environment
+(``HF_TOKEN``) and from nowhere else: not from the file that ``hf auth login`` leaves. It is never shown.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from eclipse.errors import CheckpointError
 
@@ -36,7 +36,9 @@ def fetch(repo: str, revision: str | None, name: str) -> Path:
         return path
     from huggingface_hub import hf_hub_download
 
-    return Path(_asked(repo, str(revision), name, lambda: hf_hub_download(repo, name, revision=revision)))
+    return Path(
+        _asked(repo, str(revision), name, lambda: hf_hub_download(repo, name, revision=revision, token=token()))
+    )
 
 
 def listing(repo: str, revision: str | None) -> list[str]:
@@ -48,20 +50,24 @@ def listing(repo: str, revision: str | None) -> list[str]:
         return _below(Path(repo))
     from huggingface_hub import HfApi, constants, snapshot_download
 
-    hub = HfApi(endpoint=constants.ENDPOINT)
+    hub = HfApi(endpoint=constants.ENDPOINT, token=token())
     try:
         files = _asked(repo, str(revision), "its list of files", lambda: hub.list_repo_files(repo, revision=revision))
         return sorted(files)
     except CheckpointError:
         try:
-            return _below(Path(snapshot_download(repo, revision=revision, local_files_only=True)))
+            found = snapshot_download(repo, revision=revision, local_files_only=True, token=token())
+            return _below(Path(found))
         except (OSError, ValueError):
             pass
         raise
 
 
-def is_local(repo: str, revision: str | None) -> bool:
-    """Whether ``repo`` is a folder; :class:`CheckpointError` where it is neither that nor a repository at a commit."""
+def is_local(repo: str, revision: str | None, *, again: str = "") -> bool:
+    """Whether ``repo`` is a folder; :class:`CheckpointError` where it is neither that nor a repository at a commit.
+
+    ``again`` is the command that the error tells to run; the commit is what it ends with.
+    """
     if repo and Path(repo).is_dir():
         if revision is not None:
             raise CheckpointError(f"{repo}: is a local folder, which has no revision; leave {revision} out")
@@ -70,8 +76,29 @@ def is_local(repo: str, revision: str | None) -> bool:
         raise CheckpointError(f"source {repo!r}: is neither a folder nor a repository; write a path or OWNER/NAME")
     if revision is None or not _REVISION.fullmatch(revision):
         what = "without a revision its files" if revision is None else f"revision {revision!r}"
-        raise CheckpointError(f"{repo}: {what} may move; write the full commit of {repo}, 40 hexadecimal digits")
+        told = f": {again}COMMIT" if again else ""
+        raise CheckpointError(
+            f"{repo}: {what} may move; write the full commit of {repo}, 40 hexadecimal digits, as {commits_page(repo)} "
+            f"shows it{told}"
+        )
     return False
+
+
+def commits_page(repo: str) -> str:
+    """Where the commits of ``repo`` are shown."""
+    return f"https://huggingface.co/{repo}/commits/main"
+
+
+def token() -> str | Literal[False]:
+    """The environment's token; False, which sends none, where there is none or implicit tokens are switched off."""
+    from huggingface_hub import constants
+
+    return False if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else next(_environment(), False)
+
+
+def _environment() -> Iterator[str]:
+    """Tokens in the environment, as huggingface_hub cleans them."""
+    return filter(None, (os.environ.get(name, "").strip() for name in _TOKENS))
 
 
 def _asked(repo: str, revision: str, what: str, ask: Callable[[], T]) -> T:
@@ -98,7 +125,7 @@ def _asked(repo: str, revision: str, what: str, ask: Callable[[], T]) -> T:
 
 
 def _hidden(text: str) -> str:
-    for token in filter(None, map(os.environ.get, _TOKENS)):
+    for token in _environment():
         text = text.replace(token, "…")
     return text
 

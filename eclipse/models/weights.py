@@ -39,7 +39,7 @@ def open_weights(repo: str, revision: str | None, name: str, names: set[str]) ->
         files[name] = hub.fetch(repo, revision, name)
         return Weights(*_headers([files[name]])), files
     files[index] = hub.fetch(repo, revision, index)
-    weight_map = read_json(files[index]).get("weight_map", {})
+    weight_map = _weight_map(files[index])
     folder = PurePosixPath(name).parent
     for shard in sorted(set(weight_map.values())):
         files[str(folder / shard)] = hub.fetch(repo, revision, str(folder / shard))
@@ -48,6 +48,14 @@ def open_weights(repo: str, revision: str | None, name: str, names: set[str]) ->
         odd = sorted(set(shapes) ^ set(weight_map))[0]
         raise CheckpointError(f"{files[index]}: it and its shards disagree about {odd}; fetch them again")
     return Weights(located, shapes), files
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    content = read_json(index)
+    found = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(found, dict) or not found or not all(isinstance(shard, str) for shard in found.values()):
+        raise CheckpointError(f"{index}: has no weight_map from weights to the files they are in; fetch it again")
+    return found
 
 
 def _headers(paths: list[Path]) -> tuple[dict[str, Path], dict[str, tuple[int, ...]]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,15 @@ from eclipse.models.checkpoint import CONFIG, DESCRIBED, META, WEIGHTS, kind_of,
 from eclipse.models.clip import FrozenClip
 from eclipse.models.clip_folder import CONFIG as CLIP_CONFIG
 from eclipse.models.clip_folder import WEIGHTS as CLIP_WEIGHTS
-from eclipse.models.clip_folder import weights_hash_of
+from eclipse.models.clip_folder import check_config, weights_hash_of
+from eclipse.models.clip_forms_config import canonical, widths
 from eclipse.models.clip_forms_write import write_transformers
 from eclipse.models.prior import EclipsePrior
+from eclipse.releases.imported import check_widths
 
 CARD, INDEX, LINEAGE = "README.md", "model_index.json", "training.json"
 
+_AT_COMMIT = re.compile(r"[^/]+/[^/]+@[0-9a-f]{40}")
 _SIZES = (
     "embedding_dim",
     "num_layers",
@@ -84,7 +88,7 @@ def to_diffusers(folder: Path, frozen: Path, out: Path) -> None:
     from eclipse.models import one_pass
 
     prior, clip = _one_pass(folder), frozen / "clip"
-    _check_clip(folder, clip)
+    _check_clip(prior, folder, clip)
     state = dict(prior.state_dict())
     if prior.embedding_control is not None:
         state["no_control"] = FrozenClip.load(clip, device="cpu").encode_nothing()
@@ -114,9 +118,14 @@ def _one_pass(folder: Path) -> EclipsePrior:
     return prior
 
 
-def _check_clip(folder: Path, clip: Path) -> None:
-    wanted = _lineage(folder).get("encoder_hash")
-    found = weights_hash_of(read_json(clip / CLIP_CONFIG), clip / CLIP_WEIGHTS)
+def _check_clip(prior: EclipsePrior, folder: Path, clip: Path) -> None:
+    path = clip / CLIP_CONFIG
+    config = read_json(path)
+    check_config(config, path)
+    has = widths(canonical(config["model_cfg"], str(path)))
+    # Priors that were not trained or imported here do not say which CLIP is theirs.
+    check_widths(prior, has, str(folder), str(clip), "give its own by --frozen")
+    wanted, found = _lineage(folder).get("encoder_hash"), weights_hash_of(config, clip / CLIP_WEIGHTS)
     if wanted not in (None, found):
         raise CheckpointError(
             f"{clip}: is the CLIP {found[:12]}, but {folder} was made for {str(wanted)[:12]}; give its own by --frozen"
@@ -130,8 +139,23 @@ def _save(state: dict[str, Any], path: Path, folder: Path) -> None:
 
 
 def _lineage(folder: Path) -> dict[str, Any]:
+    """training.json as others may read it: folders of this machine by their name, without the path to them."""
     path = folder / LINEAGE
-    return dict(read_json(path)) if path.is_file() else {}
+    lineage = dict(read_json(path)) if path.is_file() else {}
+    if "encoder" in lineage:
+        lineage["encoder"] = _public(lineage["encoder"])
+    if imported := lineage.get("imported"):
+        told = {**imported, "decoder": _public(imported["decoder"])}
+        if imported["revision"] is None:
+            told["source"] = Path(imported["source"]).name
+            del told["revision"]
+        lineage["imported"] = told
+    return lineage
+
+
+def _public(name: str) -> str:
+    """``OWNER/NAME@COMMIT`` as it is; the last part of a path."""
+    return name if _AT_COMMIT.fullmatch(name) else Path(name.removesuffix("@local")).name
 
 
 _USAGE = {
@@ -174,9 +198,10 @@ def _card(folder: Path, form: str, kind: str) -> str:
     title = str(imported["source"]) if imported else prior_hash(folder)[:12]
     sections.append(f"---\nlicense: {licence}\npipeline_tag: text-to-image\n---\n\n# {title}")
     if imported:
+        at = f"@{imported['revision']}" if "revision" in imported else ""
         sections.append(
-            f"The weights are those of {imported['source']}@{imported['revision']}, converted and not trained on; "
-            "their licence is the one given there."
+            f"The weights are those of {imported['source']}{at}, converted and not trained on; their licence is the "
+            "one given there."
         )
     rows = "\n".join(f"| {key} | {value} |" for key, value in sorted(flatten(lineage).items()))
     sections += [f"## Lineage\n\n| what | value |\n| --- | --- |\n{rows}", usage]

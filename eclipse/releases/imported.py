@@ -6,6 +6,7 @@ They are served where nothing was promoted, and before what was trained here: wh
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -37,8 +38,8 @@ def import_prior(
 ) -> tuple[Path, dict[str, Any]]:
     """Read the published prior of ``source`` strictly; write it with the CLIP and decoder it is meant for.
 
-    ``frozen`` names CLIP and decoder; where it is None or meant for other widths, the published ones are taken, the
-    decoder at ``decoder_revision`` where that is given.
+    ``frozen`` names CLIP and decoder; where it is None or meant for other widths, the published ones are taken. The
+    decoder is taken at ``decoder_revision`` where that is given.
     ``out`` defaults to the variant's folder of :data:`IMPORTED`; ``name`` is the decoder's in model ids where the
     prior is none of the published. Returns the folder and the prior's training.json. Raises
     :class:`CheckpointError` for anything that is no such prior; ``out`` then stays as it was.
@@ -46,14 +47,17 @@ def import_prior(
     told = known_prior(source)
     if told is not None and revision is None:
         revision = told.revision
+    hub.is_local(source, revision, again=f"{_command(source, None)} --revision ")
     prior, files = _read(source, revision, told)
     kind = kind_of(prior)
     target = out or IMPORTED / kind
     models = _models(prior, frozen, source, decoder_revision)
+    _check_commits(models, _command(source, revision))
     with atomic_folder(target) as beside:
         encoder = _encoder(models, beside / FROZEN / "clip", target.parent)
         _decoder(models, beside / FROZEN)
-        _check_widths(prior, encoder["widths"], source, models.encoder.repo)
+        remedy = "set frozen.hub to the CLIP and decoder that belong to it"
+        check_widths(prior, encoder["widths"], source, models.encoder.repo, remedy)
         record = {
             "source": source,
             "revision": revision,
@@ -76,6 +80,16 @@ def imported(root: Path) -> dict[str, Path]:
     """Variant → folder of what was imported below ``root``."""
     found = {variant: root / IMPORTED / variant for variant in VARIANTS}
     return {variant: folder for variant, folder in found.items() if (folder / PRIOR / TRAINING).is_file()}
+
+
+def check_widths(prior: Prior, widths: tuple[int, int], source: str, encoder: str, remedy: str) -> None:
+    """:class:`CheckpointError` where ``widths`` (embeddings, text states) of a CLIP are not those of ``prior``."""
+    wanted = (prior.config["embedding_dim"], prior.encoder_hidden_states_proj.in_features)
+    if wanted != widths:
+        raise CheckpointError(
+            f"{source}: made for embeddings {wanted[0]} and text states {wanted[1]} wide, but {encoder} has "
+            f"{widths[0]} and {widths[1]}; {remedy}"
+        )
 
 
 def _read(source: str, revision: str | None, told: Published | None) -> tuple[Prior, dict[str, Path]]:
@@ -106,21 +120,28 @@ def _kind_in(source: str, revision: str | None) -> str:
 def _models(prior: Prior, given: HubParams | None, source: str, decoder_revision: str | None) -> HubParams:
     """The CLIP and decoder for ``prior``: those given unless they are known to be of another width."""
     width = int(prior.config["embedding_dim"])
-    if given is not None and encoder_width(given.encoder.repo) in (None, width):
+    if given is None or encoder_width(given.encoder.repo) not in (None, width):
+        told = known_prior(source) or of_width(width)
+        if told is None:
+            raise CheckpointError(
+                f"{source}: for embeddings {width} wide no CLIP and decoder are known; set frozen.hub.encoder.repo and "
+                "frozen.hub.decoder.repo to those that belong to it"
+            )
+        given = HubParams.model_validate({"encoder": asdict(told.encoder), "decoder": asdict(told.decoder)})
+    if decoder_revision is None:
         return given
-    told = known_prior(source) or of_width(width)
-    if told is None:
-        raise CheckpointError(
-            f"{source}: for embeddings {width} wide no CLIP and decoder are known; set frozen.hub.encoder.repo and "
-            "frozen.hub.decoder.repo to those that belong to it"
-        )
-    decoder = {**asdict(told.decoder), "revision": decoder_revision or told.decoder.revision}
-    if decoder["revision"] is None:
-        raise CheckpointError(
-            f"{source}: no commit of its decoder {told.decoder.repo} is pinned here; give the full one, as its "
-            "page on Hugging Face shows it, by --decoder-revision"
-        )
-    return HubParams.model_validate({"encoder": asdict(told.encoder), "decoder": decoder})
+    return given.model_copy(update={"decoder": given.decoder.model_copy(update={"revision": decoder_revision})})
+
+
+def _command(source: str, revision: str | None) -> str:
+    return f"python -m eclipse import-prior {shlex.quote(source)}" + (f" --revision {revision}" if revision else "")
+
+
+def _check_commits(models: HubParams, command: str) -> None:
+    """Before gigabytes are read for the one: that it is settled which files the other is, too."""
+    decoder, encoder = models.decoder, models.encoder
+    hub.is_local(decoder.repo, decoder.revision, again=f"{command} --decoder-revision ")
+    hub.is_local(encoder.repo, encoder.revision, again=f"{command} --set frozen.hub.encoder.revision=")
 
 
 def _encoder(models: HubParams, out: Path, siblings: Path) -> dict[str, Any]:
@@ -129,6 +150,7 @@ def _encoder(models: HubParams, out: Path, siblings: Path) -> dict[str, Any]:
     from eclipse.models.clip_folder import WEIGHTS as CLIP_WEIGHTS
     from eclipse.models.clip_folder import weights_hash_of
     from eclipse.models.clip_forms import SOURCE, import_clip
+    from eclipse.models.clip_forms_config import widths
 
     told = models.encoder
     same = {"source": told.repo, "revision": told.revision}
@@ -141,11 +163,10 @@ def _encoder(models: HubParams, out: Path, siblings: Path) -> dict[str, Any]:
     else:
         import_clip(told.repo, told.revision, out, logit_scale=told.logit_scale)
     config = read_json(out / CLIP_CONFIG)
-    model = config["model_cfg"]
     return {
         "name": config["name"],
         "hash": weights_hash_of(config, out / CLIP_WEIGHTS),
-        "widths": (model["embed_dim"], model["text_cfg"]["width"]),
+        "widths": widths(config["model_cfg"]),
     }
 
 
@@ -155,12 +176,3 @@ def _decoder(models: HubParams, frozen: Path) -> None:
         shutil.copytree(told.repo, frozen / "decoder")
     else:
         write_json(frozen / REFERENCE, asdict(pin(told.repo, str(told.revision))))
-
-
-def _check_widths(prior: Prior, widths: tuple[int, int], source: str, encoder: str) -> None:
-    wanted = (prior.config["embedding_dim"], prior.encoder_hidden_states_proj.in_features)
-    if wanted != widths:
-        raise CheckpointError(
-            f"{source}: made for embeddings {wanted[0]} and text states {wanted[1]} wide, but {encoder} has "
-            f"{widths[0]} and {widths[1]}; set frozen.hub to the CLIP and decoder that belong to it"
-        )

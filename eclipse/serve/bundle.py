@@ -54,7 +54,10 @@ def build_bento(releases: Releases, state: State, *, root: Path, decoder: str) -
     be served is ever replaced. Raises :class:`EclipseError` where there is nothing to bundle or BentoML fails.
     """
     if not state.champions or state.frozen is None:
-        raise EclipseError(f"{releases.folder}: names no champion; promote one (python -m eclipse promote)")
+        raise EclipseError(
+            f"{releases.folder}: names no champion; promote one (python -m eclipse promote). What import-prior wrote is "
+            "served in the repository itself (bentoml serve)"
+        )
     _check_encoders(releases, state.champions.values(), state.frozen)
     name, home = f"eclipse-{decoder}", bento_home()
     with _beside(home) as beside:

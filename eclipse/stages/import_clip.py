@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ def run(
         revision: the repository's full commit, 40 hexadecimal digits; none for a folder.
         logit_scale: 1/τ (100 for OpenAI's and laion's CLIPs) where the files do not hold it: a pipeline's do not.
     """
+    from eclipse.models import hub
     from eclipse.models.clip_forms import import_clip
 
+    again = f"python -m eclipse import-clip {shlex.quote(source)} --out {shlex.quote(str(out))} --revision "
+    hub.is_local(source, revision, again=again)
     return import_clip(source, revision, out, logit_scale=logit_scale)

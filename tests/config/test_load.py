@@ -50,6 +50,18 @@ def test_an_override_that_is_no_assignment_is_refused(item):
         load_params(ROOT / "params.yaml", [item])
 
 
+def test_an_override_fills_a_section_that_is_null(tmp_path, raw):
+    raw["frozen"]["hub"] = None
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    items = ["frozen.hub.encoder.repo=a/b", "frozen.hub.decoder.repo=c/d", f"frozen.hub.encoder.revision={'0a' * 20}"]
+    hub = load_params(path, items).frozen.hub
+    assert hub is not None and (hub.encoder.repo, hub.decoder.repo) == ("a/b", "c/d")
+    assert hub.encoder.revision == "0a" * 20
+    with pytest.raises(ConfigError, match=r"frozen\.hub\.decoder: "):
+        load_params(path, items[:1])
+
+
 def test_a_missing_section_is_named(raw):
     del raw["prior"]
     with pytest.raises(ConfigError, match="prior"):

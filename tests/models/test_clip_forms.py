@@ -222,6 +222,18 @@ BROKEN = {
         lambda x: change_json(x / "preprocessor_config.json", size={"shortest_edge": 224}),
         "does not give the model's 56 pixels",
     ),
+    "another crop": (
+        lambda x: change_json(x / "preprocessor_config.json", crop_size={"height": 56, "width": 48}),
+        r"crop_size .*does not give the model's 56 pixels",
+    ),
+    "an old crop": (
+        lambda x: change_json(x / "preprocessor_config.json", size=56, crop_size=48),
+        "crop_size 48 with this crop",
+    ),
+    "the longest edge": (
+        lambda x: change_json(x / "preprocessor_config.json", size={"longest_edge": 56}, do_center_crop=False),
+        "size .*longest_edge.*does not give",
+    ),
     "nearest": (lambda x: change_json(x / "preprocessor_config.json", resample=0), "resample is 0"),
     "other words": (
         lambda x: (x / "vocab.json").write_text('{"a": 0}'),
@@ -244,6 +256,35 @@ def test_what_is_no_such_clip_is_refused_with_the_reason(published, tmp_path, wh
     with pytest.raises(CheckpointError, match=message):
         import_clip(str(tmp_path / "in"), None, tmp_path / "out", logit_scale=None)
     assert [path.name for path in tmp_path.iterdir()] == ["in"], "nothing half-written is left"
+
+
+@pytest.mark.parametrize("change", [{"crop_size": 56, "size": 56}, {"crop_size": 9, "do_center_crop": False}])
+def test_crops_that_are_the_models_or_switched_off_are_read(published, tmp_path, change):
+    shutil.copytree(published, tmp_path / "in")
+    if "do_center_crop" in change:
+        change = {**change, "size": {"height": 56, "width": 56}}
+    change_json(tmp_path / "in/preprocessor_config.json", **change)
+    import_clip(str(tmp_path / "in"), None, tmp_path / "out", logit_scale=None)
+
+
+@pytest.mark.parametrize("index", [[], {}, {"weight_map": []}, {"weight_map": {"a": 1}}, {"weight_map": {}}])
+def test_an_index_that_maps_nothing_is_refused(published, tmp_path, index):
+    shutil.copytree(published, tmp_path / "in")
+    (tmp_path / "in/model.safetensors").unlink()
+    (tmp_path / "in/model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=r"index\.json: has no weight_map"):
+        import_clip(str(tmp_path / "in"), None, tmp_path / "out", logit_scale=None)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
+def test_a_temperature_that_is_none_is_refused_before_anything_is_read(tmp_path, scale):
+    with pytest.raises(CheckpointError, match=r"--logit-scale\): has to be above 0 and finite"):
+        import_clip(str(tmp_path / "nothing"), None, tmp_path / "out", logit_scale=scale)
+
+
+def test_a_folders_clip_has_its_name_and_not_its_place(published, tmp_path):
+    import_clip(str(published), None, tmp_path / "out", logit_scale=None)
+    assert FrozenClip.load(tmp_path / "out", device="cpu").name == published.name
 
 
 def test_a_tiny_end_of_old_configs_is_read(published, tmp_path):
@@ -345,26 +386,38 @@ def test_any_hidden_width_survives_its_ratio(hidden):
     assert int(97 * mlp_ratio(97, hidden)) == hidden
 
 
+FULL = {
+    "text": {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 1, "num_attention_heads": 20},
+    "vision": {
+        "hidden_size": 1664, "intermediate_size": 8192, "num_hidden_layers": 1, "num_attention_heads": 16,
+        "image_size": 224,
+    },
+}  # fmt: skip
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize(("tower", "heads"), [("text", 64), ("vision", 104)])
 @torch.no_grad()
-def test_vectors_agree_at_full_width(tmp_path):
-    """bigG's own widths and heads (104 wide in the vision tower), one block each, its true vocabulary and patches."""
-    model = random_model(
-        text={"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 1, "num_attention_heads": 20},
-        vision={
-            "hidden_size": 1664, "intermediate_size": 8192, "num_hidden_layers": 1, "num_attention_heads": 16,
-            "image_size": 224,
-        },
-    )  # fmt: skip
+def test_vectors_agree_at_full_width(tmp_path, tower, heads):
+    """bigG's own widths and heads, one block of one tower at a time; its words are a few, which no matrix sees."""
+    words = {"vocab_size": 600, "eos_token_id": 2}
+    sizes = {tower: FULL[tower], "text": {**words, **(FULL["text"] if tower == "text" else {})}}
+    model = random_model(dtype=torch.bfloat16, **sizes)
     as_pipeline(model, tmp_path / "in")
+    model.float()
     import_clip(str(tmp_path / "in"), None, tmp_path / "out", logit_scale=100.0)
     clip = FrozenClip.load(tmp_path / "out", device="cpu")
-    tokens = clip.tokenize(CAPTIONS)
+    tokens = torch.zeros(3, 77, dtype=torch.int64)
+    for row, length in zip(tokens, (5, 77, 2), strict=True):
+        row[:length] = torch.randint(1, 599, (length,))
+        row[length - 1] = 599
     ours, hidden = clip.encode_text(tokens), model.text_model(input_ids=tokens)
     close(ours.text_states, hidden.last_hidden_state[torch.arange(77) < ours.lengths[:, None]])
     close(ours.prompt_embeds, model.text_projection(hidden.pooler_output))
-    images = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), np.uint8)
+    size = clip.image_size
+    images = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
     pixels = clip.preprocess(images)
     close(clip.encode_image(images), model.get_image_features(pixel_values=pixels).pooler_output)
-    assert clip.model.visual.transformer.resblocks[0].attn.head_dim == 104
-    shutil.rmtree(tmp_path)  # a gigabyte
+    blocks = clip.model.transformer if tower == "text" else clip.model.visual.transformer
+    assert blocks.resblocks[0].attn.head_dim == heads
+    shutil.rmtree(tmp_path)  # a quarter of a gigabyte

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils import build_hf_headers
 from made_cache import REVISION, put
 
 from eclipse.errors import CheckpointError
@@ -64,6 +65,13 @@ def test_the_missing_file_is_part_of_the_command(cache):
 def test_a_revision_that_may_move_is_refused(cache, revision):
     with pytest.raises(CheckpointError, match="may move; write the full commit"):
         fetch(REPO, revision, "model_index.json")
+
+
+def test_a_missing_revision_is_told_with_where_it_is_shown(cache):
+    with pytest.raises(CheckpointError) as error:
+        is_local(REPO, None, again=f"hf download {REPO} --revision ")
+    assert f"https://huggingface.co/{REPO}/commits/main" in str(error.value)
+    assert str(error.value).endswith(f": hf download {REPO} --revision COMMIT")
 
 
 @pytest.mark.parametrize("repo", ["nothing/../there", "a/b/c", "/no/such/folder", "https://huggingface.co/a/b", ""])
@@ -143,6 +151,35 @@ def test_a_file_is_fetched_with_the_environments_token(hub, cache):
     path = fetch("some/model", REVISION, "a.txt")
     assert path.read_text() == "hello" and cache in path.parents
     assert "Bearer hf_verysecret" in _Hub.seen
+
+
+def test_a_token_file_is_not_read(hub, cache, monkeypatch):
+    """What `hf auth login` left on this machine stays there, whatever is asked for."""
+    cache.mkdir(exist_ok=True)
+    (cache / "token").write_text("hf_ofthefile")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
+    assert build_hf_headers()["authorization"] == "Bearer hf_ofthefile", "huggingface_hub itself would send it"
+    assert fetch("some/model", REVISION, "a.txt").read_text() == "hello"
+    assert listing("some/model", REVISION) == ["a.txt"]
+    with pytest.raises(CheckpointError, match="accepted"):
+        listing("gated/model", REVISION)
+    assert len(_Hub.seen) >= 3 and set(_Hub.seen) == {None}
+
+
+def test_no_token_is_sent_where_that_is_switched_off(hub, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
+    fetch("some/model", REVISION, "a.txt")
+    assert set(_Hub.seen) == {None}
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
+def test_the_list_is_asked_for_with_the_environments_token(hub, monkeypatch, name):
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setenv(name, " hf_other\n")
+    listing("some/model", REVISION)
+    assert set(_Hub.seen) == {"Bearer hf_other"}
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,42 @@ def test_the_card_tells_use_origin_and_figures(saved, clip_folder, tmp_path):
     assert "license: other" in card and "not trained on" in card and "imported.files" in card
 
 
+@pytest.mark.parametrize("to", ["upstream", "diffusers"])
+def test_an_export_names_folders_and_not_their_places(saved, clip_folder, tmp_path, to):
+    """All that is imported here is from folders of this machine; where they lie is nobody's business."""
+    _, folder = saved
+    to_upstream(folder, tmp_path / "the-prior")
+    models = {"encoder": {"repo": str(clip_folder / "clip")}, "decoder": {"repo": str(clip_folder / "decoder")}}
+    given = HubParams.model_validate(models)
+    back, lineage = import_prior(str(tmp_path / "the-prior"), None, frozen=given, out=tmp_path / "back", name="x")
+    # As imports were recorded before: the CLIP's name was its place, too.
+    write_json(back / "prior/training.json", {**lineage, "encoder": str(clip_folder / "clip")})
+    out = tmp_path / "out"
+    to_upstream(back / "prior", out) if to == "upstream" else to_diffusers(back / "prior", back / "frozen", out)
+    for path in (path for path in out.rglob("*") if path.is_file()):
+        assert not re.search(str(tmp_path.parent).encode(), path.read_bytes()), path
+        assert str(clip_folder).encode() not in path.read_bytes(), path
+    card = (out / "README.md").read_text()
+    assert "# the-prior" in card and "The weights are those of the-prior, converted" in card
+    assert "| imported.decoder | decoder |" in card and "| encoder | clip |" in card
+    assert "None" not in card and "local" not in card
+    told = prior_meta(out if to == "upstream" else out / "prior")
+    assert told["imported"]["source"] == "the-prior" and "revision" not in told["imported"]
+
+
+def test_an_export_names_repositories_and_commits(saved, tmp_path):
+    _, folder = saved
+    commit = "0123456789" * 4
+    imported = {"source": "a/b", "revision": commit, "decoder": f"c/d@{commit}"}
+    write_json(folder / "training.json", {"encoder": f"e/f@{commit}", "imported": imported})
+    (folder / "README.md").unlink()
+    to_upstream(folder, tmp_path / "out")
+    card = (tmp_path / "out/README.md").read_text()
+    assert f"those of a/b@{commit}," in card and f"| e/f@{commit} |" in card and f"| c/d@{commit} |" in card
+    told = prior_meta(tmp_path / "out")
+    assert told.pop("prior_hash") and told == {"encoder": f"e/f@{commit}", "imported": imported}
+
+
 # diffusers.
 
 
@@ -176,6 +212,7 @@ def test_steps_mean_nothing_and_guidance_is_refused(pipeline):
         pipe("a", latents=noise)
 
 
+@pytest.mark.slow
 def test_the_documented_snippet_draws(pipeline, clip_folder, monkeypatch):
     """The one in docs/checkpoints.md, word for word, with tiny models."""
     _, folder = pipeline
@@ -229,6 +266,15 @@ def test_another_clip_is_refused(saved, clip_folder, tmp_path):
     write_json(folder / "training.json", {"encoder_hash": "0" * 64})
     with pytest.raises(CheckpointError, match="was made for 000000000000; give its own by --frozen"):
         to_diffusers(folder, clip_folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_clip_of_other_widths_is_refused_where_no_hash_tells(clip_folder, tmp_path):
+    """A prior in the published form has no training.json; diffusers would only fail once it draws."""
+    write_published(random_prior(4, width=24), tmp_path / "published")
+    message = "made for embeddings 24 and text states 24 wide, but .* has 20 and 20; give its own by --frozen"
+    with pytest.raises(CheckpointError, match=message):
+        to_diffusers(tmp_path / "published", clip_folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

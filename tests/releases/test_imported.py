@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from diffusers import PriorTransformer
 from huggingface_hub import constants
 from made_cache import REVISION, put
@@ -158,8 +160,10 @@ def test_given_frozen_models_of_another_width_are_not_taken(root):
 
 
 def test_a_revision_is_asked_for(root):
-    with pytest.raises(CheckpointError, match=f"write the full commit of {TEXT.repo}"):
+    with pytest.raises(CheckpointError, match=f"write the full commit of {TEXT.repo}") as error:
         take(TEXT.repo, None)
+    assert f"https://huggingface.co/{TEXT.repo}/commits/main" in str(error.value)
+    assert str(error.value).endswith(f": python -m eclipse import-prior {TEXT.repo} --revision COMMIT")
 
 
 def test_a_missing_prior_is_named_with_what_to_run(root):
@@ -265,14 +269,56 @@ def test_karlos_decoder_has_to_be_pinned_by_the_person(root, made, monkeypatch):
     """No commit of it was found in public sources."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(root / "hub"))
     put(root / "hub", KARLO.repo, write_published(random_prior(3), root / "karlo"))
-    with pytest.raises(CheckpointError, match=f"decoder {KARLO.decoder.repo} is pinned.*--decoder-revision"):
+    with pytest.raises(CheckpointError, match=f"https://huggingface.co/{KARLO.decoder.repo}/commits/main") as error:
         take(KARLO.repo)
+    command = f"python -m eclipse import-prior {KARLO.repo} --revision {REVISION} --decoder-revision COMMIT"
+    assert str(error.value).endswith(command)
+    with pytest.raises(CheckpointError, match="'main' may move"):
+        take(KARLO.repo, decoder_revision="main")
     put(root / "hub", KARLO.encoder.repo, made / "clip", KARLO.encoder.revision)
     put(root / "hub", KARLO.decoder.repo, make_karlo(root / "decoder", WIDTH))
     _, lineage = take(KARLO.repo, decoder_revision=REVISION)
     assert lineage["imported"]["decoder"] == f"{KARLO.decoder.repo}@{REVISION}"
     served = resolve(root)
     assert served.priors[0].model == "eclipse-prior-eclipse-karlo" and load_frozen(served)[1].wants_text
+
+
+def profile(name):
+    """What the profile says of the published models."""
+    told = yaml.safe_load((Path(__file__).parents[2] / f"conf/profile/{name}.yaml").read_text())
+    return HubParams.model_validate(told["frozen"]["hub"])
+
+
+def test_the_profile_that_pins_no_decoder_takes_the_persons(root, made, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(root / "hub"))
+    put(root / "hub", KARLO.repo, write_published(random_prior(3), root / "karlo"))
+    put(root / "hub", KARLO.encoder.repo, made / "clip", KARLO.encoder.revision)
+    put(root / "hub", KARLO.decoder.repo, make_karlo(root / "decoder", WIDTH))
+    given = profile("karlo")
+    assert given.encoder.repo == KARLO.encoder.repo and given.decoder.revision is None
+    # The tiny prior is 20 wide: only so does the published CLIP's own width fit it.
+    monkeypatch.setattr("eclipse.releases.imported.encoder_width", lambda repo: WIDTH)
+    _, lineage = take(KARLO.repo, frozen=given, decoder_revision=REVISION)
+    assert lineage["imported"]["decoder"] == f"{KARLO.decoder.repo}@{REVISION}"
+    assert read_json(root / "artifacts/imported/eclipse/frozen/decoder.json")["revision"] == REVISION
+
+
+@pytest.mark.parametrize(
+    ("part", "end"),
+    [("decoder", "--decoder-revision COMMIT"), ("encoder", "--set frozen.hub.encoder.revision=COMMIT")],
+)
+def test_a_given_model_without_a_commit_is_refused_before_gigabytes_are_read(root, made, monkeypatch, part, end):
+    monkeypatch.setattr("eclipse.models.clip_forms.import_clip", lambda *_, **__: pytest.fail("was converted"))
+    given = {"encoder": {"repo": str(made / "clip")}, "decoder": {"repo": str(made / "decoder")}, part: {"repo": "a/b"}}
+    with pytest.raises(CheckpointError, match="a/b: without a revision its files may move") as error:
+        take(made / "text", None, frozen=HubParams.model_validate(given), out=root / "out")
+    assert str(error.value).endswith(f"python -m eclipse import-prior {made / 'text'} {end}")
+    assert not (root / "out").exists()
+
+
+def test_a_folder_has_no_decoder_revision(root, made):
+    with pytest.raises(CheckpointError, match="is a local folder, which has no revision"):
+        take(made / "text", None, frozen=local(made), decoder_revision=REVISION, out=root / "out")
 
 
 # The table.

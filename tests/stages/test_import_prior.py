@@ -38,7 +38,9 @@ def root(tmp_path, monkeypatch):
 
 def test_import_prior_and_then_serve(root, capsys):
     assert main(["import-prior", SUBJECTS.repo]) == 2
-    assert "write the full commit" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "write the full commit" in said and f"https://huggingface.co/{SUBJECTS.repo}/commits/main" in said
+    assert f"python -m eclipse import-prior {SUBJECTS.repo} --revision COMMIT" in said
     assert main(["import-prior", SUBJECTS.repo, "--revision", REVISION]) == 0
     serving = load(root)
     try:
