@@ -20,6 +20,10 @@ from eclipse.errors import StoreError
 
 T = TypeVar("T")
 P = ParamSpec("P")
+_KILLED = (
+    "a process that reads pictures was killed, perhaps for want of memory; lower store.workers and run the same "
+    "command again: it goes on after the last finished shard"
+)
 _MOST = 16  # processes chosen by themselves; a GPU seldom eats more pictures than these decode
 
 
@@ -61,7 +65,10 @@ class Workers:
         """
         if self._pool is None:
             return partial(function, *args, **kwargs)
-        return partial(_result, self._pool.submit(function, *args, **kwargs))
+        try:
+            return partial(_result, self._pool.submit(function, *args, **kwargs))
+        except BrokenProcessPool:
+            raise StoreError(_KILLED) from None
 
 
 def ahead(items: Iterator[T], depth: int) -> Generator[T, None, None]:
@@ -151,7 +158,4 @@ def _result(future: Future[T]) -> T:
     try:
         return future.result()
     except BrokenProcessPool:
-        raise StoreError(
-            "a process that reads pictures was killed, perhaps for want of memory; lower store.workers and run the "
-            "same command again: it goes on after the last finished shard"
-        ) from None
+        raise StoreError(_KILLED) from None

@@ -119,8 +119,9 @@ def _once(
     number: int,
 ) -> Sample:
     seconds: dict[str, float] = {}
-    (read, todo), whole = _timed(lambda: _read(reader, dataset, shard, records))
-    seconds["read"] = whole * len(read.records) / shard.count  # the whole file was read for them
+    (where, content), whole = _timed(lambda: _read(dataset, shard))
+    (read, todo), own = _timed(lambda: _planned(reader, where, content[:records]))
+    seconds["read"] = whole * len(read.records) / shard.count + own  # the whole file was read for them
     prepared, seconds["prepare"] = _timed(lambda: [prepare(order) for order in todo])
     encoded, seconds["encode"] = _timed(
         lambda: encode_shard(reader.clip, read, iter(prepared), batch_size=reader.batch_size)
@@ -139,11 +140,14 @@ def _once(
     return Sample(len(read.records), tokens, size, _flops(reader, read, pictures), seconds)
 
 
-def _read(reader: Reader, dataset: Path, shard: Shard, records: int) -> tuple[ReadShard, list[Order]]:
-    """The first ``records`` of a shard, which is read as a whole: so its hash is checked, as in a real run."""
+def _read(dataset: Path, shard: Shard) -> tuple[str, list[Record]]:
+    """A shard, read as a whole: so its hash is checked, as in a real run."""
     path = verify_shard(dataset, shard)
-    taken: list[Record] = list(read_shard(path))[:records]
-    where = str(path)
+    return str(path), list(read_shard(path))
+
+
+def _planned(reader: Reader, where: str, taken: Sequence[Record]) -> tuple[ReadShard, list[Order]]:
+    """``taken`` of a shard as the encoder wants them; unlike the file, only they are looked at."""
     check_alike(taken, reader.annotated, where)
     tokens, changed = read_tokens(reader, taken, where)
     subjects = plan_subjects(reader.clip, taken, where) if reader.annotated else None

@@ -99,14 +99,19 @@ def encode_captions(clip: FrozenClip, tokens: Tensor, batch_size: int) -> TextEn
 
     Results are in the order of ``tokens``, on the CPU.
     """
-    order = torch.argsort(tokens.argmax(1), stable=True)
-    parts = [clip.encode_text(tokens[chunk]) for chunk in order.split(batch_size)]
-    lengths = torch.cat([part.lengths for part in parts]).cpu()
-    back = torch.argsort(order)
-    rows = ragged_rows(starts_of(lengths.numpy())[back.numpy()], lengths.numpy()[back.numpy()])
-    states = torch.cat([part.text_states for part in parts]).cpu()
+    lengths = tokens.argmax(1) + 1  # EOS has the largest id
+    order = torch.argsort(lengths, stable=True)
+    chunks = order.split(batch_size)
+    # All of it is asked of the device before any is fetched, so that it is waited for once and not after every batch.
+    parts = [clip.encode_text(tokens[chunk]) for chunk in chunks]
+    starts = starts_of(lengths.numpy())
+    states = torch.empty(int(lengths.sum()), clip.state_dim)
+    # Batch by batch to their places: one copy of a shard's states on the device, and one here.
+    for chunk, part in zip(chunks, parts, strict=True):
+        rows = ragged_rows(starts[chunk.numpy()], lengths.numpy()[chunk.numpy()])
+        states[torch.from_numpy(rows)] = part.text_states.cpu()
     prompt_embeds = torch.cat([part.prompt_embeds for part in parts]).cpu()
-    return TextEncoding(states[torch.from_numpy(rows)], lengths[back], prompt_embeds[back])
+    return TextEncoding(states, lengths, prompt_embeds[torch.argsort(order)])
 
 
 def estimate_statics(reader: Reader, dataset: Path, manifest: Manifest) -> Statics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,6 +92,13 @@ class Header(_Strict):
     spread_error: float
     subjects: bool = False
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+    def files(self) -> Iterator[FileEntry]:
+        """Every file of the store but the header."""
+        yield self.static
+        for split in self.splits.values():
+            for shard in split.shards:
+                yield from (shard, shard.table)
 
 
 def identity_of(params: StoreParams, facts: dict[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def put_together(parts: Path, out: Path, identity: dict[str, Any], names: Sequen
                 f"{folder}: its channel statistics are not those of the other parts; embed all of them on the same "
                 "kind of machine"
             )
-        for entry in _entries(left):
+        for entry in entries_of(left):
             entry.check_hash(folder)
             _link(folder / entry.file, partial / entry.file)
         whole["shards"] |= left["shards"]
@@ -61,13 +61,16 @@ def put_together(parts: Path, out: Path, identity: dict[str, Any], names: Sequen
 
 
 def _folders(parts: Path) -> list[Path]:
-    found = sorted(path.parent for path in parts.glob(f"*/{PROGRESS}"))
+    """The finished parts; a kill may leave unfinished and replaced ones beside them."""
+    there = (path.parent for path in parts.glob(f"*/{PROGRESS}"))
+    found = sorted(folder for folder in there if not folder.name.startswith(".") and folder.suffix != ".partial")
     if not found:
         raise StoreError(f"{parts}: holds no parts of a store; run embed --part I/N --out {parts}/I first")
     return found
 
 
-def _entries(left: dict[str, Any]) -> Iterator[FileEntry]:
+def entries_of(left: dict[str, Any]) -> Iterator[FileEntry]:
+    """The files that a part's progress.json tells of."""
     yield FileEntry(**left["static"])
     for note in left["shards"].values():
         shard = ShardEntry(**note["entry"])

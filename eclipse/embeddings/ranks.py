@@ -1,24 +1,19 @@
 """Several encoders of one torchrun: each takes its part of the shards, and whoever ends last puts them together.
 
 They meet in files alone. So a run of which a process died is gone on with by the same command, on the same number of
-processes: finished parts stay, and the others go on after their last finished shard.
+processes: finished parts stay, and the others go on after their last finished shard (see
+:mod:`eclipse.embeddings.meeting`).
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from eclipse.embeddings.writer import PROGRESS
-from eclipse.errors import ConfigError, DataError
-from eclipse.files import read_json
+from eclipse.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -68,21 +63,3 @@ def launched() -> Rank | None:
     if not 0 <= rank.rank < rank.size:
         raise ConfigError(f"environment: RANK={rank.rank} is outside 0 … {rank.size - 1}; start with torchrun")
     return rank
-
-
-def is_finished(part: Path, identity: dict[str, Any]) -> bool:
-    """Whether the folder ``part`` is a whole part of the store of ``identity``."""
-    try:
-        left = read_json(part / PROGRESS)
-    except DataError:
-        return False
-    return isinstance(left, dict) and left.get("identity") == identity
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of ``folder``: two processes that end at once must not both take themselves for the last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -26,8 +26,9 @@ class Reader:
     """How the records of one dataset are read for ``clip``, ``batch_size`` at once.
 
     ``annotated``: all of them must have subjects, otherwise none may. ``web``: nobody chose the records one by one, so
-    pictures have any size, and a caption over the context is cut, as the papers' models see it; elsewhere both are
-    errors.
+    pictures have any size; elsewhere that is an error. A caption of the web over the context is cut, as the papers'
+    models see it, and the tokenizer's markers are left out of it, unless ``annotated``: a subject's noun is known by
+    its place in the whole caption, so there both are errors, as they are elsewhere.
     """
 
     clip: FrozenClip
@@ -93,7 +94,7 @@ def open_shards(
 def read_tokens(reader: Reader, records: Sequence[Record], where: str) -> tuple[Tensor, int | None]:
     """Tokens int64 [N, context] of the captions, and how many had to be changed (None where none may be)."""
     captions = [record.caption for record in records]
-    if reader.web:
+    if reader.web and not reader.annotated:
         return reader.clip.tokenize_any(captions)
     try:
         return reader.clip.tokenize(captions), None

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from pydantic import ValidationError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from eclipse.config.params import StoreParams
@@ -23,6 +23,7 @@ from eclipse.data.records import Record
 from eclipse.embeddings.extract import Embedded
 from eclipse.embeddings.header import HEADER, STATIC, VERSION, FileEntry, Header, ShardEntry, SplitEntry
 from eclipse.embeddings.quantise import QuantiseError, Statics, dequantise, gate, measure, quantise
+from eclipse.embeddings.static_file import StaticFile
 from eclipse.embeddings.subjects import EmbeddedSubjects
 from eclipse.errors import DataError, StoreError
 from eclipse.files import atomic_file, read_json, write_json
@@ -57,22 +58,17 @@ class StoreWriter:
         log.warning("%s: left by another encoder, dataset or configuration; starting afresh", self.partial)
         shutil.rmtree(self.partial)
 
-    def statics(self) -> Statics | None:
-        """The statistics that an interrupted run wrote, or None."""
+    def statics(self, expect: str | None = None) -> Statics | None:
+        """The statistics that an interrupted run wrote, or None; ``expect`` is their file's SHA-256, where known."""
         entry = self._progress.get("static")
-        if entry is None or not _whole(self.partial, FileEntry(**entry)):
+        if entry is None or expect not in (None, entry["sha256"]) or not _whole(self.partial, FileEntry(**entry)):
             self._progress["shards"] = {}  # shards written under other statistics would not be readable
             return None
-        tensors = load_file(self.partial / STATIC)
-        return Statics(tensors["mean"], tensors["std"], tensors["bos"])
+        return StaticFile.load(self.partial / STATIC).statics
 
     def write_statics(self, statics: Statics, *, nothing: Tensor | None = None) -> None:
         """Write what all shards share; comes before the first shard. Annotated data needs ``nothing`` float32 [P]."""
-        tensors = {"mean": statics.mean, "std": statics.std, "bos": statics.bos}
-        if nothing is not None:
-            tensors["nothing"] = nothing.contiguous()
-        with atomic_file(self.partial / STATIC) as beside:
-            save_file(tensors, beside)
+        StaticFile(statics, nothing).save(self.partial / STATIC)
         self._progress["static"] = FileEntry.of(self.partial, STATIC).model_dump()
         self._save()
 

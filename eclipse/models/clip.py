@@ -131,7 +131,8 @@ class FrozenClip:
     def tokenize_any(self, captions: list[str]) -> tuple[Tensor, int]:
         """:meth:`tokenize` for captions that nobody chose, and how many of them had to be changed.
 
-        A caption over the context is cut as open_clip does, and the tokenizer's own markers within one are left out.
+        A caption over the context is cut as open_clip does, and the tokenizer's own markers within one are left out;
+        tokens behind such a marker are then not where :meth:`token_span` says.
         """
         tokens = torch.zeros(len(captions), self.context_length, dtype=torch.int64)
         markers = start, end = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id

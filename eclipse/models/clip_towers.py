@@ -53,8 +53,9 @@ class Towers:
         rows, width = tokens.shape
         model = self.model
         if self._padded:
-            wider = next((w for w in _WIDTHS if w >= width), len(model.positional_embedding))
-            tokens = F.pad(tokens, (0, max(wider, width) - width, 0, row_bucket(rows) - rows))
+            limit = len(model.positional_embedding)
+            wider = min(next((w for w in _WIDTHS if w >= width), limit), limit)
+            tokens = F.pad(tokens, (0, wider - width, 0, row_bucket(rows) - rows))
         mask = model.attn_mask[: tokens.shape[1], : tokens.shape[1]]
         x = model.token_embedding(tokens) + model.positional_embedding[: tokens.shape[1]]
         with self._arithmetic():

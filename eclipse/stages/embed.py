@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -18,14 +17,15 @@ from eclipse.data.takedown import refuse_taken_down
 from eclipse.embeddings.ahead import Behind, worker_count
 from eclipse.embeddings.extract import Encoded, check_encoded, encode_shard, estimate_statics
 from eclipse.embeddings.header import Header, SplitEntry, identity_of
+from eclipse.embeddings.meeting import Meeting
 from eclipse.embeddings.pace import Pace
 from eclipse.embeddings.parts import parse_part, put_together, share
-from eclipse.embeddings.quantise import Statics
-from eclipse.embeddings.ranks import Rank, alone, is_finished, launched
+from eclipse.embeddings.ranks import Rank, launched
 from eclipse.embeddings.reading import Reader, ReadShard, open_reader, open_shards
+from eclipse.embeddings.static_file import StaticFile
 from eclipse.embeddings.writer import StoreWriter, shard_name
 from eclipse.errors import ConfigError
-from eclipse.files import write_json
+from eclipse.files import sha256, write_json
 from eclipse.models.clip import FrozenClip
 
 
@@ -99,9 +99,13 @@ class _Work:
         return identity_of(self.params.store, self.facts)
 
 
-def _embed(work: _Work, shards: Sequence[tuple[str, Shard]], writer: StoreWriter) -> None:
-    """Embed those of ``shards`` that ``writer`` does not have yet."""
-    statics = writer.statics() or _new_statics(work, writer)
+def _embed(work: _Work, shards: Sequence[tuple[str, Shard]], writer: StoreWriter, shared: Path | None = None) -> None:
+    """Embed those of ``shards`` that ``writer`` does not have yet, under the statistics in ``shared``, if given."""
+    statics = writer.statics(None if shared is None else sha256(shared))
+    if statics is None:
+        static = _new_static(work) if shared is None else StaticFile.load(shared)
+        statics = static.statics
+        writer.write_statics(statics, nothing=static.nothing)
     clip, store = work.reader.clip, work.params.store
 
     def finish(shard: ReadShard, encoded: Encoded) -> None:
@@ -126,19 +130,47 @@ def _embed(work: _Work, shards: Sequence[tuple[str, Shard]], writer: StoreWriter
 
 def _as_rank(work: _Work, rank: Rank, out: Path, metrics: Path) -> dict[str, Any]:
     """Embed the part of ``rank``; put all together if it was the last one missing."""
-    folder = rank.folder(out)
-    mine = folder / str(rank.rank)
-    if not is_finished(mine, work.identity):
-        writer = StoreWriter(mine, work.identity)
-        _embed(work, share(work.shards, rank.part), writer)
-        writer.publish_part()
-    with alone(folder):
-        if not all(is_finished(folder / str(i), work.identity) for i in range(rank.size)):
-            return _part_summary(share(work.shards, rank.part), rank.part)
-        put_together(folder, out, work.identity, [name for name, _ in work.shards])
+    meeting, me, own = (
+        Meeting(rank.folder(out), out, rank.size, work.identity),
+        rank.rank,
+        share(work.shards, rank.part),
+    )
+    told = _part_summary(own, rank.part)
+    with meeting.alone(reading=True):
+        if _is_over(meeting, metrics):
+            return told
+    damaged = meeting.damaged(me)  # reads the whole part, so the others are not kept waiting
+    with meeting.alone():
+        # Once more: with this part finished before, the others may have ended meanwhile.
+        if _is_over(meeting, metrics):
+            return told
+        shared = meeting.static(lambda: _new_static(work))
+        meeting.give_back(me, damaged=damaged)
+        writer = None if meeting.finished(me) else StoreWriter(meeting.part(me), work.identity)
+    if writer is not None:
+        _embed(work, own, writer, shared)
+    with meeting.alone():
+        if _is_over(meeting, metrics):
+            return told
+        if writer is not None:
+            writer.publish_part()
+        if not all(meeting.finished(number) for number in range(rank.size)):
+            return told
+        meeting.put_together([name for name, _ in work.shards])
         summary = _publish(work, StoreWriter(out, work.identity), metrics)
-        shutil.rmtree(folder)
+        meeting.end(summary)
     return summary
+
+
+def _is_over(meeting: Meeting, metrics: Path) -> bool:
+    """Whether the store is published already; what else its last process may have left undone is done."""
+    summary = meeting.over()
+    if summary is None:
+        return False
+    meeting.clear()
+    if not metrics.exists():
+        write_json(metrics, summary)
+    return True
 
 
 def _publish(work: _Work, writer: StoreWriter, metrics: Path) -> dict[str, Any]:
@@ -166,10 +198,9 @@ def _facts(clip: FrozenClip, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _new_statics(work: _Work, writer: StoreWriter) -> Statics:
+def _new_static(work: _Work) -> StaticFile:
     statics, clip = estimate_statics(work.reader, work.dataset, work.manifest), work.reader.clip
-    writer.write_statics(statics, nothing=clip.encode_nothing()[0].cpu() if work.reader.annotated else None)
-    return statics
+    return StaticFile(statics, clip.encode_nothing()[0].cpu() if work.reader.annotated else None)
 
 
 def _shards(manifest: Manifest) -> list[tuple[str, Shard]]:

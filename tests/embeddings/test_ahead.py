@@ -128,8 +128,11 @@ def test_a_killed_worker_is_told_and_nothing_waits():
         for call in calls:
             with pytest.raises(StoreError, match=r"was killed.*store\.workers.*goes on"):
                 call()
+        with pytest.raises(StoreError, match=r"was killed.*store\.workers.*goes on"):
+            pool.submit(refuse)
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_parent_that_was_killed():
     code = (
         "import time; from eclipse.embeddings.ahead import Workers\n"

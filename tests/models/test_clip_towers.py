@@ -127,6 +127,16 @@ def test_a_few_kernels_serve_every_length_and_every_layer():
     assert counter.frame_count == 6 + 1, "one for each width bucket and one for the pictures, whatever the layers"
 
 
+@torch.no_grad()
+def test_a_short_context_is_padded_no_further_than_it_reaches():
+    torch._dynamo.reset()
+    model = vit({**VIT, "text_cfg": {**TEXT, "context_length": 20, "layers": 1}})
+    plain, compiled = Towers(copy.deepcopy(model), "fp32", False, CPU), Towers(model, "fp32", CompileCounter(), CPU)
+    for width in (5, 18, 20):
+        tokens = inputs(56, 2, width)[0]
+        torch.testing.assert_close(compiled.text(tokens), plain.text(tokens), atol=1e-4, rtol=1e-4)
+
+
 def test_missing_compiler_is_named():
     def broken(graph, example_inputs):
         raise RuntimeError("InvalidCxxCompiler: no working C++ compiler")

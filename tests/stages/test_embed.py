@@ -333,6 +333,9 @@ def test_parts_put_together_are_the_store_of_one_piece(inputs, whole, tmp_path, 
     assert sum(shards) == 4 and max(shards) - min(shards) <= 1
     (tmp_path / "store.partial").mkdir()
     (tmp_path / "store.partial/progress.json").write_text("{}")
+    for left in ("0.partial", ".0.ab12cd34.old"):  # by kills
+        (tmp_path / "parts" / left).mkdir()
+        (tmp_path / "parts" / left / "progress.json").write_text("{}")
     assert put_together(tmp_path, inputs) == whole[1]
     assert tree_digest(tmp_path / "store") == tree_digest(whole[0])
     assert not (tmp_path / "store.partial").exists()

@@ -1,12 +1,10 @@
-"""The embed stage at scale: workers, lower precision, the web's records, and several processes."""
+"""The embed stage at scale: workers, lower precision, and the web's records."""
 
 import io
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +15,12 @@ from PIL import Image
 
 from eclipse.config import load_params
 from eclipse.data.records import Record
+from eclipse.data.subjects import subjects_of, with_subjects
 from eclipse.embeddings import reading
 from eclipse.embeddings.header import identity_of
 from eclipse.embeddings.store import Store
 from eclipse.embeddings.writer import StoreWriter
-from eclipse.errors import ConfigError, DataError, StoreError
+from eclipse.errors import DataError, StoreError
 from eclipse.files import tree_digest
 from eclipse.models.clip import FrozenClip
 from eclipse.stages.embed import run
@@ -106,6 +105,7 @@ def test_damage_is_named_as_without_workers(inputs, tmp_path, workers):
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.slow
 def test_killed_worker_ends_the_run_with_a_word(inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "prepare", _die)
     with pytest.raises(StoreError, match=r"was killed.*store\.workers"):
@@ -199,92 +199,43 @@ def test_other_sources_have_no_count_of_changed_captions(serial):
     assert "changed_captions" not in json.loads(serial.with_name("store.json").read_text())["splits"]["train"]
 
 
-def launch(inputs, out, rank, shards):
-    environment = {
-        **os.environ,
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(PARAMS.parent / "tests"),
-        "SLOW_SHARDS": str(shards),
-    }
-    return subprocess.Popen([sys.executable, __file__, *words(inputs, out)], env=environment)
-
-
-def words(inputs, out):
-    paths = {"dataset": inputs["dataset"], "frozen": inputs["frozen"], "out": out, "metrics": f"{out}.json"}
-    flags = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
-    settings = [word for setting in SETTINGS for word in ("--set", setting)]
-    return ["embed", *flags, "--params", str(PARAMS), *settings]
-
-
-@pytest.mark.slow
-def test_two_processes_of_which_one_is_killed(inputs, tmp_path):
-    splits = {"train": records("train", 25), "val_seen": records("val_seen", 4)}
-    bare = {**inputs, "dataset": write_dataset(tmp_path / "bare", splits, shard_size=3)}
-    embed(tmp_path, bare, name="whole")
-    out = tmp_path / "store"
-    first, second = launch(bare, out, 0, 99), launch(bare, out, 1, 2)
-    progress = tmp_path / "store.parts-2/1.partial/progress.json"
-    end = time.monotonic() + 120
-    while not (progress.exists() and len(json.loads(progress.read_text())["shards"]) == 2):
-        assert time.monotonic() < end and second.poll() is None
-        time.sleep(0.02)
-    second.kill()
-    assert (first.wait(120), second.wait(120)) == (0, -signal.SIGKILL)
-    assert not out.exists() and not Path(f"{out}.json").exists()
-    finished = progress.with_name("train")
-    kept = {path.name: path.stat().st_mtime_ns for path in finished.glob("*.safetensors")}
-    assert len(kept) == 2
-
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
-    done = subprocess.run([*torchrun, "-m", "eclipse", *words(bare, out)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert tree_digest(out) == tree_digest(tmp_path / "whole")
-    assert Path(f"{out}.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
-    assert {name: (out / "train" / name).stat().st_mtime_ns for name in kept} == kept, "no shard was done twice"
-    assert not out.with_name("store.parts-2").exists()
+def with_caption(record, before="", behind=""):
+    """``record`` with more words around its caption, and its subjects where they are then."""
+    moved = []
+    for subject, content in subjects_of(record):
+        a, b = subject.span
+        moved.append((replace(subject, span=(a + len(before), b + len(before))), content))
+    return with_subjects(record, before + record.caption + behind, moved)
 
 
 @pytest.mark.parametrize(
-    ("said", "wrong"),
+    ("around", "said"),
     [
-        ({"RANK": "2", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}, "RANK=2 is outside 0 … 1"),
-        ({"RANK": "0", "WORLD_SIZE": "2"}, "LOCAL_RANK.*start with torchrun"),
+        ({"before": "<end_of_text> "}, "holds a marker of the tokenizer"),
+        ({"behind": " red" * 80}, "do not fit the context"),
+        ({"before": "red " * 80}, "do not fit the context"),
     ],
 )
-def test_environment_that_torchrun_did_not_make_is_refused(inputs, tmp_path, monkeypatch, said, wrong):
-    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in said.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match=wrong):
-        embed(tmp_path, inputs)
-    assert not list(tmp_path.glob("store*"))
+def test_annotated_records_of_the_web_keep_their_captions_whole(inputs, tmp_path, around, said):
+    content = list(annotated("train", 3))
+    content[1] = with_caption(content[1], **around)
+    dataset = write_dataset(tmp_path / "web", {"train": content}, source="img2dataset+subjects")
+    with pytest.raises(DataError, match=f"record train-000001: caption .*{said}"):
+        embed(tmp_path, {**inputs, "dataset": dataset})
 
 
-def test_part_given_by_hand_is_that_part_whatever_torchrun_says(inputs, tmp_path, monkeypatch):
-    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
-        monkeypatch.setenv(name, value)
-    params = load_params(PARAMS, list(SETTINGS))
-    summary = run(params, **inputs, out=tmp_path / "parts/0", metrics=tmp_path / "0.json", part="0/4")
-    assert summary == {"part": "0/4", "shards": 1, "records": 10}
-
-
-if __name__ == "__main__":
-    # A process of the test above: it stops after so many shards, as one does that its machine is about to lose.
-    original, count = StoreWriter.write_shard, int(os.environ["SLOW_SHARDS"])
-
-    def hang(self, *rest):
-        global count
-        if count == 0:
-            time.sleep(600)
-        count -= 1
-        original(self, *rest)
-
-    StoreWriter.write_shard = hang
-    from eclipse.cli import main
-
-    sys.exit(main())
+def test_nouns_of_the_webs_annotated_records_are_where_the_tokens_are(inputs, tmp_path):
+    content = [with_caption(record, before="red ") for record in annotated("train", 6)]
+    dataset = write_dataset(tmp_path / "web", {"train": content}, source="img2dataset+subjects")
+    summary = embed(tmp_path, {**inputs, "dataset": dataset})
+    assert "changed_captions" not in summary["splits"]["train"]
+    clip, number = FrozenClip.load(inputs["frozen"] / "clip"), 0
+    found = Store.open(tmp_path / "store", "train").gather(np.arange(6)).subjects
+    for record in content:
+        tokens = clip.tokenize([record.caption])[0]
+        for subject, _ in subjects_of(record):
+            noun = clip.tokenize([subject.word])[0]
+            own = tokens[found.start[number] : found.start[number] + found.length[number]]
+            assert own.tolist() == noun[1 : noun.argmax()].tolist()
+            number += 1
+    assert number == len(found)

@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from made_dataset import annotated, records, tiny_clip, write_dataset
 
 from eclipse.config import load_params
+from eclipse.data.manifest import load_manifest
+from eclipse.embeddings import estimate
 from eclipse.embeddings.estimate import Sample, Span, pace, per_record, stored_bytes
+from eclipse.embeddings.reading import open_reader
 from eclipse.embeddings.store import Store
 from eclipse.errors import ConfigError, DataError
 from eclipse.models.clip import FrozenClip
@@ -65,6 +69,30 @@ def test_bytes_and_tokens_are_those_of_the_store(frozen, tmp_path, tokens, kind)
     count = sum(entry.tokens for entry in entries)
     assert told["tokens"]["low"] <= count <= told["tokens"]["high"]
     assert told["records"] == told["sampled"] == 60
+
+
+def test_only_the_file_is_shared_out_over_the_records_that_were_not_taken(frozen, tmp_path, monkeypatch):
+    dataset = write_dataset(tmp_path / "dataset", {"train": records("train", 20)}, shard_size=20)
+    now = [0.0]
+
+    def takes(name, seconds):
+        original = getattr(estimate, name)
+
+        def slower(*given):
+            now[0] += seconds(*given)
+            return original(*given)
+
+        monkeypatch.setattr(estimate, name, slower)
+
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    takes("verify_shard", lambda *given: 20.0)
+    takes("read_shard", lambda *given: 40.0)
+    takes("read_tokens", lambda reader, taken, where: 7.0 * len(taken))
+    clip = FrozenClip.load(frozen / "clip")
+    manifest = load_manifest(dataset)
+    reader = open_reader(clip, dataset, manifest, 8)
+    samples = estimate.measure(reader, settings().store, dataset, manifest, records=5, samples=1)
+    assert per_record(samples, 0)["read"].median == pytest.approx(60 / 20 + 7)
 
 
 def test_table_and_metrics_agree(frozen, tmp_path, capsys):
