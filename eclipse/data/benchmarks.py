@@ -32,23 +32,36 @@ class Benchmarks:
 def load_benchmarks(paths: Iterable[Path]) -> Benchmarks:
     """Read folders (pictures and ``*.txt`` of prompts, one a line), tar shards, ``.txt`` and fingerprint files.
 
-    A path that is none of these, or a picture that cannot be read, is a :class:`DataError`.
+    A path that is none of these or holds neither picture nor prompt, or a picture that cannot be read, is a
+    :class:`DataError`.
     """
     names: list[str] = []
     hashes: list[int] = []
     prompts: set[str] = set()
     for path in paths:
-        for name, content in _parts(path):
-            if isinstance(content, int):
-                names.append(name)
-                hashes.append(content)
-            elif Path(name).suffix.lower() == ".txt":
-                lines = content.decode("utf-8", "replace").splitlines()
-                prompts.update(normalise(line) for line in lines if line.strip())
-            elif Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                names.append(name)
-                hashes.append(fingerprint(decode_png(content, name)).structure)
+        pictures, said = _read(path)
+        if not pictures and not said:
+            known = ", ".join((*IMAGE_SUFFIXES, ".txt"))
+            raise DataError(f"data.web.benchmarks: {path}: holds no picture and no prompt ({known})")
+        names.extend(name for name, _ in pictures)
+        hashes.extend(structure for _, structure in pictures)
+        prompts |= said
     return Benchmarks(tuple(names), np.array(hashes, np.uint64), frozenset(prompts))
+
+
+def _read(path: Path) -> tuple[list[tuple[str, int]], set[str]]:
+    """(name, hash) of the pictures of one path, and its prompts."""
+    pictures: list[tuple[str, int]] = []
+    prompts: set[str] = set()
+    for name, content in _parts(path):
+        if isinstance(content, int):
+            pictures.append((name, content))
+        elif Path(name).suffix.lower() == ".txt":
+            lines = content.decode("utf-8", "replace").splitlines()
+            prompts.update(normalise(line) for line in lines if line.strip())
+        elif Path(name).suffix.lower() in IMAGE_SUFFIXES:
+            pictures.append((name, fingerprint(decode_png(content, name)).structure))
+    return pictures, prompts
 
 
 def save_benchmarks(benchmarks: Benchmarks, out: Path) -> None:

@@ -18,7 +18,7 @@ def items_of(captioned: Iterable[tuple[str, int]], params: DataParams) -> tuple[
     Raises :class:`ConfigError` for a ``hold_out`` that nothing matches, or ``cells`` that cannot be read.
     """
     pattern = CellPattern(params.hold_out) if params.hold_out else None
-    listed: set[str] = _listed(params.cells) if params.cells else set()
+    listed: set[str] = listed_captions(params.cells) if params.cells else set()
     items: list[Item] = []
     matched: set[Cell] = set()
     named: set[Cell] = set()
@@ -36,7 +36,8 @@ def items_of(captioned: Iterable[tuple[str, int]], params: DataParams) -> tuple[
     return items, named | choose_held_out(matched, params.hold_out_share, params.seed)
 
 
-def _listed(path: Path) -> set[str]:
+def listed_captions(path: Path) -> set[str]:
+    """The captions, normalised, of a ``data.cells`` file; :class:`ConfigError` where it is no list of captions."""
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

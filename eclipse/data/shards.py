@@ -127,7 +127,7 @@ def read_members(path: Path, suffix: str = "") -> Iterator[tuple[str, bytes]]:
                 if len(content) != member.size:
                     raise tarfile.ReadError("unexpected end of data")
                 yield name, content
-            _check_end(tar)
+            check_end(tar)
     except FileNotFoundError:
         raise DataError(f"{path}: no such shard; run the stage that writes it again") from None
     except (tarfile.TarError, EOFError, OSError) as error:
@@ -154,8 +154,11 @@ def _record(path: Path, key: str, parts: dict[str, bytes]) -> Record:
         raise DataError(f"{path}: member {key}.json is damaged ({error!r}); run the dataset stage again") from None
 
 
-def _check_end(tar: tarfile.TarFile) -> None:
-    """Python's tarfile takes a cut-off or damaged header for the end; the true end is marked by zeros."""
+def check_end(tar: tarfile.TarFile) -> None:
+    """Raise :class:`tarfile.ReadError` if ``tar``, read to its end, has none.
+
+    Python's tarfile takes a cut-off or damaged header for the end; the true end is marked by zeros.
+    """
     tar.fileobj.seek(tar.offset)
     if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("what follows is cut off or damaged")

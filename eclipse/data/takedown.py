@@ -19,6 +19,8 @@ from eclipse.data.records import Record
 from eclipse.data.shards import read_meta, read_shard
 from eclipse.errors import ConfigError, DataError
 
+DEFAULT = Path("conf/takedown.txt")
+"""The project's own list: of the shipped subsets and web profiles, and of the audit where no other is given."""
 NEAR = 4
 """Bits of the perceptual hash within which a picture is the one listed: recompressed and scaled copies are."""
 _KINDS = (

@@ -48,7 +48,7 @@ def _pictures(out: Path) -> dict[str, bytes]:
     for path in sorted((out / "shards").glob("*.tar")):
         with tarfile.open(path) as tar:
             for member in tar:
-                if member.name.endswith(".json"):
+                if member.name.endswith(".json") and not member.name.endswith(".removed.json"):
                     url = json.load(tar.extractfile(member))["url"]
                     assert url not in found
                     found[url] = tar.extractfile(member.name.replace(".json", ".jpg")).read()
@@ -111,6 +111,8 @@ def test_takedown_removes_what_was_fetched(tmp_path):
         assert summary["takedown"]["removed"] == len(gone)
         assert set(_pictures(tmp_path / "out")) == {f"{base}/good/{i}" for i in range(6)} - gone
         assert summary["fetched"]["outcomes"] == {"success": 6 - len(gone), "taken_down": len(gone)}
+        assert summary["fetched"]["reasons"] == {"taken_down": len(gone)}
+        assert summary["fetched"]["unknown"] == {}
         assert f"{base}/good/3" not in pq.read_table(tmp_path / "out/list/00000.parquet")["url"].to_pylist()
         assert sum(server.asked.values()) == 6
 

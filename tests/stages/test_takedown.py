@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from data.web.fetched import some, write_shards
 from made_web import ROOT, picture
@@ -29,8 +31,20 @@ def test_audit_before_and_after_the_dataset_is_made_again(tmp_path):
     assert (one["by"], one["url"]) == ("id", "http://pictures.example/3.jpg")
     assert dataset.run(_params(*web, listed), **out)["dropped"] == {"takedown": 1}
     assert takedown.run(_params(listed), dataset=tmp_path / "out", out=tmp_path / "audit.json")["honoured"]
-    with pytest.raises(ConfigError, match=r"data\.web\.takedown: is not set"):
-        takedown.run(_params(), dataset=tmp_path / "out", out=tmp_path / "audit.json")
+
+
+def test_without_a_list_of_its_own_the_projects_counts(tmp_path, monkeypatch):
+    write_shards(tmp_path / "in", some(15))
+    params = _params("data.source=img2dataset", f"data.path={tmp_path / 'in'}", "data.web.workers=1")
+    dataset.run(params, out=tmp_path / "out", metrics=tmp_path / "metrics.json")
+    monkeypatch.chdir(tmp_path)
+    audit = {"dataset": tmp_path / "out", "out": tmp_path / "audit.json"}
+    with pytest.raises(ConfigError, match=r"data\.web\.takedown: is not set, and there is no conf/takedown\.txt"):
+        takedown.run(params, **audit)
+    Path("conf").mkdir()
+    Path("conf/takedown.txt").write_text("http://pictures.example/3.jpg\n")
+    with pytest.raises(DataError, match=r"1 records must go.*with data\.web\.takedown=conf/takedown\.txt"):
+        takedown.run(params, **audit)
 
 
 def test_fingerprints_of_an_evaluation_set(tmp_path):

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from eclipse.config.data import DataParams
 from eclipse.data.benchmarks import load_benchmarks
+from eclipse.data.held import listed_captions
 from eclipse.data.images import decode_png, encode_png
 from eclipse.data.manifest import Manifest, Split, params_digest
 from eclipse.data.partial import Partial, digest
@@ -24,7 +25,7 @@ from eclipse.errors import DataError
 from eclipse.files import read_json, write_json
 
 AUDIT, SUMMARY = "audit.jsonl", "web.json"
-_VERSION = 1  # of what is made of the same input; raise it when that changes
+_VERSION = 2  # of what is made of the same input; raise it when that changes
 _KEPT = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 
@@ -53,8 +54,10 @@ def build(params: DataParams, out: Path) -> Manifest:
     states = [[tar.name, tar.stat().st_size, tar.stat().st_mtime_ns] for tar in tars]
     identity = {"version": _VERSION, "params": params_digest(params), "takedown": takedown.digest, "tars": states}
     identity |= {"benchmarks": digest([benchmarks.hashes.tolist(), sorted(benchmarks.prompts)])}
+    identity["cells"] = None if params.cells is None else sorted(listed_captions(params.cells))
     partial = Partial(out, identity, shared=False)
-    scans = tuple(partial.folder / "scan" / tar.stem for tar in tars)
+    # By identity: notes of other filters may lie there, of a run that still works or was killed while it cleared up.
+    scans = tuple(partial.folder / f"scan-{digest(identity)[:16]}" / tar.stem for tar in tars)
     each(scan_shard, [ScanJob(*pair, params) for pair in zip(tars, scans, strict=True)], params.web.workers, "scan")
     made = sort_records(scans, params, benchmarks, takedown)
     if not any(made.shards[TRAIN]):

@@ -24,6 +24,10 @@ from typing import Any
 
 JOB = "ECLIPSE_INGEST_JOB"
 PARENT = "ECLIPSE_INGEST_PARENT"
+_CARRIERS = tuple(  # IPv6 that leads to an IPv4 address inside it, or to a site's own: translated, mapped, 6to4, Teredo
+    ipaddress.ip_network(network)
+    for network in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0/96", "2002::/16", "2001::/32", "fec0::/10")
+)
 
 
 class RefusedError(OSError):
@@ -101,7 +105,7 @@ def connect(address: tuple[str, int], timeout: Any, source: Any = None) -> socke
     error: OSError = RefusedError(f"guard: {address[0]} has no address")
     for *_, where in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
         ip = ipaddress.ip_address(str(where[0]).partition("%")[0])
-        if not ip.is_global or ip.is_multicast:
+        if not ip.is_global or ip.is_multicast or any(ip in network for network in _CARRIERS):
             raise RefusedError(f"guard: {address[0]} is {ip}, which is no public address")
         try:
             return socket.create_connection((str(where[0]), address[1]), timeout, source)

@@ -32,6 +32,8 @@ _REASONS = (
     (r"Image decoding error", "not_an_image"),
 )
 _BATCH = 1 << 14
+TAKEN_DOWN = "taken_down"
+"""The status of a row that was fetched and removed, and the reason of all that the takedown list names."""
 
 
 def reason(message: str | None) -> str:
@@ -58,7 +60,7 @@ def outcomes(shards: Path) -> dict[str, Any]:
                 if row["status"] == "success":
                     totals["licences"][str(row.get("license"))] += 1
                     continue
-                why = reason(row["error_message"])
+                why = TAKEN_DOWN if row["status"] == TAKEN_DOWN else reason(row["error_message"])
                 totals["reasons"][why] += 1
                 if why == "other":
                     unknown[str(row["error_message"])[:200]] += 1

@@ -18,8 +18,10 @@ import pyarrow.parquet as pq
 from eclipse.config.data import DataParams
 from eclipse.data.dedupe import fingerprint
 from eclipse.data.images import BombError, decode_png
+from eclipse.data.shards import check_end
 from eclipse.data.web.choose import draw, record_id
 from eclipse.data.web.filters import NUMBERS, passing
+from eclipse.data.web.removed import PART, read_stone, stone
 from eclipse.errors import DataError
 from eclipse.files import atomic_folder, write_json
 
@@ -32,6 +34,7 @@ _METADATA = {  # of a filter's number: what the lists of the web and img2dataset
     "unsafe": ("punsafe",),
     "watermark": ("pwatermark",),
 }
+_TELLS_OF_NOBODY = {"license", *(name for names in _METADATA.values() for name in names)}
 _DROPPED_FIELDS = {"caption", "more_captions", "key", "status", "error_message", "exif"}
 SCHEMA = pa.schema(
     [
@@ -46,6 +49,7 @@ SCHEMA = pa.schema(
         ("id", pa.string()),
         ("sha256", pa.string()),
         ("fields", pa.string()),
+        ("removed", pa.bool_()),
     ]
 )
 
@@ -65,7 +69,7 @@ def scan_shard(job: ScanJob) -> None:
     records.parquet has :data:`SCHEMA`, a row for each caption; ``picture`` counts the pictures of the shard, and
     ``offset`` and ``size`` say where in the tar one lies. colours.npy is uint8 [pictures, 16, 16, 3], counts.json what
     was left out. img2dataset writes in the order of arrival, which is another in each run. Nothing is done if the
-    folder is there already.
+    folder is there already. ``removed``: only a stone of it is left (:mod:`eclipse.data.web.removed`).
     """
     if (job.out / COUNTS).is_file():
         return
@@ -93,6 +97,7 @@ def _index(tar: Path) -> dict[str, dict[str, tuple[int, int]]]:
                 key, _, part = Path(member.name).name.partition(".")
                 if member.isfile():
                     found.setdefault(key, {})[part.lower()] = (member.offset_data, member.size)
+            check_end(opened)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DataError(f"{tar}: unreadable ({error}); delete it and its _stats.json, and ingest again") from None
     return found
@@ -102,25 +107,63 @@ def _sample(
     file: Any, key: str, parts: dict[str, tuple[int, int]], job: ScanJob, dropped: Counter[str]
 ) -> tuple[list[dict[str, Any]], Any] | None:
     """The rows of one picture's captions, and its colours; None if it is left out, which is counted."""
+    if PART in parts:
+        return _removed(_read(file, parts[PART]), key, job, dropped)
     where = next((parts[part] for part in _PICTURES if part in parts), None)
     described = _json(_read(file, parts["json"])) if "json" in parts else {}
+    captions = _captions(file, parts, described or {})
+    count = len(captions) or 1  # a record each, also in what is left out
     if where is None or described is None:
-        dropped["missing_image" if where is None else "bad_metadata"] += 1
+        dropped["missing_image" if where is None else "bad_metadata"] += count
         return None
     reason = _unwanted(described, job.params)
-    captions = [] if reason else _captions(file, parts, described)
     if reason or not captions:
-        dropped[reason or "empty_caption"] += 1
+        dropped[reason or "empty_caption"] += count
         return None
     content = _read(file, where)
     try:
         seen = fingerprint(decode_png(content, f"{job.tar}: {key}"))
     except DataError as error:
-        dropped["image_too_large" if isinstance(error, BombError) else "damaged_image"] += 1
+        dropped["image_too_large" if isinstance(error, BombError) else "damaged_image"] += count
         return None
-    row = {"key": key, "offset": where[0], "size": where[1], "phash": seen.structure}
+    row = {"key": key, "offset": where[0], "size": where[1], "phash": seen.structure, "removed": False}
     row |= _identity(content, described, captions, job.params.seed)
     return [row | {"caption": caption} for caption in captions], seen.colours
+
+
+def _removed(content: bytes, key: str, job: ScanJob, dropped: Counter[str]) -> tuple[list[dict[str, Any]], Any] | None:
+    """As :func:`_sample`, of a record of which only the stone is left."""
+    id, seen, captions, described = read_stone(content, f"{job.tar}: {key}")
+    reason = _unwanted(described, job.params)
+    if reason:
+        dropped[reason] += len(captions)
+        return None
+    row = {"key": key, "offset": 0, "size": 0, "phash": seen.structure, "draw": draw(id, job.params.seed)}
+    row |= {"url": None, "id": id, "sha256": None, "fields": "{}", "removed": True}
+    return [row | {"caption": caption} for caption in captions], seen.colours
+
+
+def stones(tar: Path, keys: set[str]) -> dict[str, bytes]:
+    """What is to stand for each of ``keys`` of a shard once it is removed; nothing for what no dataset would take."""
+    found = {}
+    parts_of = _index(tar)
+    with tar.open("rb") as file:
+        for key in sorted(keys & parts_of.keys()):
+            parts = parts_of[key]
+            where = next((parts[part] for part in _PICTURES if part in parts), None)
+            described = _json(_read(file, parts["json"])) if "json" in parts else {}
+            captions = _captions(file, parts, described or {})
+            if where is None or described is None or not captions:
+                continue
+            content = _read(file, where)
+            try:
+                seen = fingerprint(decode_png(content, key))
+            except DataError:
+                continue
+            id = str(_identity(content, described, captions, 0)["id"])
+            kept = {name: value for name, value in described.items() if name in _TELLS_OF_NOBODY}
+            found[key] = stone(id, seen, len(captions), kept)
+    return found
 
 
 def _identity(content: bytes, described: dict[str, Any], captions: list[str], seed: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eclipse.data.takedown import Takedown
+from eclipse.data.web.outcome import TAKEN_DOWN as STATUS
+from eclipse.data.web.removed import PART
+from eclipse.data.web.scan import stones
 from eclipse.files import atomic_file
 
 TAKEN_DOWN = "takedown:"
@@ -19,8 +23,9 @@ TAKEN_DOWN = "takedown:"
 def scrub(out: Path, takedown: Takedown) -> int:
     """Remove what is on the takedown list, but by the looks of a picture, from ``out``; returns how many records.
 
-    In the tables URL, captions and everything else that tells of them becomes null; what perceptual hashes name is
-    left to the dataset stage, which looks at pictures.
+    In the tables URL, captions and everything else that tells of them becomes null; in the tars a stone
+    stands for each (:mod:`eclipse.data.web.removed`). What perceptual hashes name is left to the dataset stage, which
+    looks at all pictures.
     """
     if not takedown:
         return 0
@@ -63,10 +68,17 @@ def _listed(path: Path, takedown: Takedown) -> list[int]:
 
 
 def _without(tar: Path, keys: set[str], out: Path) -> None:
+    """Copy ``tar`` without ``keys``, with stones for them; those of an earlier run that was killed stay."""
+    placed = stones(tar, keys)
     with tarfile.open(tar) as source, tarfile.open(out, "w", format=tarfile.USTAR_FORMAT) as target:
         for member in source:
-            if member.name.partition(".")[0] not in keys:
+            key, _, part = member.name.partition(".")
+            if key not in keys or part == PART:
                 target.addfile(member, source.extractfile(member))
+        for key, content in placed.items():
+            member = tarfile.TarInfo(f"{key}.{PART}")
+            member.size = len(content)
+            target.addfile(member, io.BytesIO(content))
 
 
 def _blank(path: Path, table: pa.Table, listed: list[int]) -> None:
@@ -75,7 +87,7 @@ def _blank(path: Path, table: pa.Table, listed: list[int]) -> None:
     columns = {}
     for name in table.column_names:
         values = table[name].to_pylist()
-        left = {"url": TAKEN_DOWN, "caption": "", "status": "taken_down"}.get(name)
+        left = {"url": TAKEN_DOWN, "caption": "", "status": STATUS}.get(name)
         if name != "key":
             values = [left if i in gone else value for i, value in enumerate(values)]
         columns[name] = pa.array(values, table.schema.field(name).type)

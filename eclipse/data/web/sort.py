@@ -57,6 +57,7 @@ class _Scanned:
     hashes: NDArray[np.uint64]
     draws: NDArray[np.uint64]
     listed: NDArray[np.bool_]
+    removed: NDArray[np.bool_]
     starts: NDArray[np.int64]
 
 
@@ -64,7 +65,10 @@ def sort_records(scans: Sequence[Path], params: DataParams, benchmarks: Benchmar
     """Decide over all records of ``scans`` (folders of :func:`eclipse.data.web.scan.scan_shard`, in order).
 
     What is on the takedown list goes last, and leaves its place empty: no other record moves to another shard or
-    split, and no duplicate of it comes back. Holds captions, hashes and the split's groups of all records in memory.
+    split, and no duplicate of it comes back. Of what was removed from the fetched shards too, captions are not known
+    any more: the others keep their ids, and no duplicate comes back, but those behind it in its split move up by one
+    place; and to another split those that only its captions joined, or that lose the last of a held-out cell with it.
+    Holds captions, hashes and the split's groups of all records in memory.
     """
     scanned = _read(scans, takedown)
     made = Sorted({name: [] for name in SPLITS}, set(), Counter())
@@ -85,13 +89,16 @@ def _read(scans: Sequence[Path], takedown: Takedown) -> _Scanned:
     captions: list[str] = []
     parts: list[list[NDArray[Any]]] = []
     listed: list[bool] = []
+    removed: list[bool] = []
     starts = [0]
+    wanted = ["caption", "picture", "phash", "draw", "url", "id", "sha256", "removed"]
     for number, scan in enumerate(scans):
-        table = pq.read_table(scan / RECORDS, columns=["caption", "picture", "phash", "draw", "url", "id", "sha256"])
+        table = pq.read_table(scan / RECORDS, columns=wanted)
         captions.extend(table["caption"].to_pylist())
         columns = [table[name].to_numpy() for name in ("picture", "phash", "draw")]
         parts.append([np.full(len(table), number), np.arange(len(table)), columns[0] + starts[-1], *columns[1:]])
         starts.append(starts[-1] + read_json(scan / "counts.json")["pictures"])
+        removed.extend(table["removed"].to_pylist())
         if takedown:
             known = zip(*(table[name].to_pylist() for name in ("url", "id", "sha256", "phash")), strict=True)
             listed.extend(takedown.says(url=u, id=i, sha256=s, phash=p) is not None for u, i, s, p in known)
@@ -101,7 +108,8 @@ def _read(scans: Sequence[Path], takedown: Takedown) -> _Scanned:
     phash, draws = (np.concatenate([part[i] for part in parts]).astype(np.uint64) for i in (3, 4))
     hashes = np.zeros(starts[-1], np.uint64)
     hashes[picture] = phash
-    return _Scanned(captions, shard, row, picture, hashes, draws, np.array(listed, bool), np.array(starts))
+    gone, names = np.array(removed, bool), np.array(listed, bool)
+    return _Scanned(captions, shard, row, picture, hashes, draws, names | gone, gone, np.array(starts))
 
 
 def _sample(scanned: _Scanned, count: int | None, kept: NDArray[np.bool_], dropped: Counter[str]) -> None:
@@ -129,7 +137,7 @@ def _leave_out_benchmarks(
             nearest[picture] = min(nearest.get(picture, (bits, which)), (bits, which))
     leaked = np.zeros(len(scanned.hashes), bool)
     leaked[list(nearest)] = True
-    gone = np.flatnonzero(kept & leaked[scanned.picture])
+    gone = np.flatnonzero(kept & leaked[scanned.picture] & ~scanned.listed)  # what was taken down is told of nowhere
     for one in gone.tolist():
         table = pq.read_table(scans[int(scanned.shard[one])] / RECORDS, columns=["key", "id", "url"])
         said = table.slice(int(scanned.row[one]), 1).to_pylist()[0]
@@ -177,6 +185,9 @@ def _place(
 ) -> None:
     counts: Counter[str] = Counter()
     for i, item, split, group in zip(rows.tolist(), items, assignment.splits, assignment.groups, strict=True):
+        if scanned.removed[i]:  # without its caption nobody knows its split
+            made.dropped["takedown"] += 1
+            continue
         if counts[split] % size == 0:
             made.shards[split].append([])
         counts[split] += 1

@@ -115,5 +115,8 @@ def _said(item: object) -> str:
 
 
 def merged(params: WebParams, subset: WebParams) -> WebParams:
-    """``params`` with everything that the subset's file sets; of two takedown lists or benchmarks the subset's."""
-    return params.model_copy(update={name: getattr(subset, name) for name in subset.model_fields_set})
+    """``params`` with everything that the subset's file sets; but of two takedown lists its own."""
+    update = {name: getattr(subset, name) for name in subset.model_fields_set}
+    if params.takedown is not None:
+        update["takedown"] = params.takedown
+    return params.model_copy(update=update)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from eclipse.data.records import SPLITS
 from eclipse.data.takedown import audit, load_takedown, refuse_taken_down
 from eclipse.data.web import build as building
 from eclipse.data.web.build import build
+from eclipse.data.web.outcome import outcomes
+from eclipse.data.web.scrub import _without, scrub
+from eclipse.embeddings.pictures import decode_picture
 from eclipse.errors import DataError
 from eclipse.files import read_json, tree_digest
 
@@ -121,6 +125,11 @@ def test_a_benchmarks_pictures_are_left_out_and_listed(tmp_path):
     assert set(_records(tmp_path / "again")) == set(_records(tmp_path / "out"))
     with pytest.raises(DataError, match=r"nowhere: no folder"):
         load_benchmarks([tmp_path / "nowhere"])
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none/prompts.txt").write_text(" \n")
+    (tmp_path / "none/a.gif").write_bytes(b"GIF89a")
+    with pytest.raises(DataError, match=r"none: holds no picture and no prompt \(.*\.png.*\.txt\)"):
+        load_benchmarks([bench, tmp_path / "none"])
 
 
 def test_takedown_round_trip(tmp_path):
@@ -158,6 +167,104 @@ def test_a_shard_that_is_not_finished_or_not_whole_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"00001\.tar: unreadable"):
         build(params, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("cut", [0, 100, 1500])
+def test_half_a_shard_without_any_stats_is_refused(tmp_path, cut):
+    params = _web(write_shards(tmp_path / "in", some(20), size=20))
+    (tmp_path / "in/shards/00000_stats.json").unlink()
+    tar = tmp_path / "in/shards/00000.tar"
+    with tarfile.open(tar) as opened:
+        member = list(opened)[30]
+    tar.write_bytes(tar.read_bytes()[: member.offset + cut])
+    with pytest.raises(DataError, match=r"00000\.tar: unreadable .*ingest again"):
+        build(params, tmp_path / "out")
+
+
+def test_what_shapes_a_killed_run_is_compared_by_content(tmp_path, monkeypatch):
+    cells = tmp_path / "cells.yaml"
+    cells.write_text("[picture number 1]\n")
+    params = _web(write_shards(tmp_path / "in", some(40))).model_copy(update={"cells": cells})
+    _interrupted(monkeypatch, "_publish", params, tmp_path / "out")
+    cells.write_text("[picture number 1, picture number 2, picture number 3, picture number 5]\n")
+    build(params, tmp_path / "out")
+    build(params, tmp_path / "fresh")
+    assert tree_digest(tmp_path / "out") == tree_digest(tmp_path / "fresh")
+
+
+def test_scans_under_other_filters_are_not_used(tmp_path, monkeypatch):
+    params = _web(write_shards(tmp_path / "in", some(20)))
+    _interrupted(monkeypatch, "sort_records", params, tmp_path / "out")
+    (tmp_path / "out.partial/identity.json").unlink()  # as where a run is killed while it removes the folder
+    with pytest.raises(DataError, match=r"no record is left for training; dropped: \{'min_side': 20\}"):
+        build(_web(params, min_side=2000), tmp_path / "out")
+
+
+def _interrupted(monkeypatch, step, params, out):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(building, step, stop)
+        with pytest.raises(KeyboardInterrupt):
+            build(params, out)
+
+
+def test_captions_are_counted_in_what_is_kept_and_what_is_not(tmp_path):
+    samples = [sample(i, more_captions=[f"another of {i}", f"third of {i}"]) for i in range(20)]
+    samples[3] = sample(3, picture(3)[:300], more_captions=["another of 3"])
+    samples[4]["meta"]["original_width"] = 10
+    build(_web(write_shards(tmp_path / "in", samples), min_side=100), tmp_path / "out")
+    said = read_json(tmp_path / "out/web.json")
+    assert said["records"] == {"found": 59, "kept": 54}
+    assert said["shares"] == pytest.approx({"damaged_image": 2 / 59, "min_side": 3 / 59})
+
+
+def test_what_opencv_can_read_and_pillow_cannot_never_reaches_an_encoder(tmp_path):
+    content = bytearray(picture(0))
+    for place, byte in ((512, 165), (535, 216), (652, 255), (655, 207), (697, 253)):  # OpenCV shows a picture of it
+        content[place] = byte
+    samples = [*some(10), sample(10, bytes(content))]
+    manifest = build(_web(write_shards(tmp_path / "in", samples)), tmp_path / "out")
+    assert manifest.dropped == {"damaged_image": 1}
+    assert all(decode_picture(record.image, record.id).shape[2] == 3 for record in _records(tmp_path / "out").values())
+    assert len(_records(tmp_path / "out")) == 10
+
+
+def test_removed_from_the_shards_too_others_stay_and_copies_stay_out(tmp_path):
+    samples = some(40)
+    samples[30] = sample(30, picture(4, (300, 200)))  # another address of the same picture
+    samples[5] = sample(5, more_captions=["another of 5"])
+    samples[6] = sample(6, picture(6)[:300])  # is of no dataset, so nothing need stand for it
+    params = write_shards(tmp_path / "in", samples).model_copy(update={"dedupe_distance": 4})
+    build(_web(params), tmp_path / "before")
+    listed = tmp_path / "takedown.txt"
+    listed.write_text(f"http://pictures.example/4.jpg\n{5:032x}\n{6:064x}\n")
+    tar = tmp_path / "in/shards/00000.tar"
+    assert scrub(tmp_path / "in", load_takedown(listed)) == 3
+    assert not any(told in tar.read_bytes() for told in (b"example/4.jpg", b"number 4", b"another of 5", picture(5)))
+    assert outcomes(tmp_path / "in/shards")["reasons"] == {"taken_down": 3}
+    for name, web in (("after", {"takedown": listed}), ("unlisted", {})):
+        manifest = build(_web(params, **web), tmp_path / name)
+        assert manifest.dropped == {"duplicate_image": 1, "takedown": 3}
+        gone = {f"{i:032x}" for i in (4, 5)}
+        assert _where(tmp_path / name) == {k: v for k, v in _where(tmp_path / "before").items() if k not in gone}
+    strict = build(_web(params, takedown=listed, min_side=2000 // 2), tmp_path / "strict")
+    assert strict.dropped["takedown"] == 3  # filters see of a removed record what they saw before
+    once = tar.read_bytes()
+    assert scrub(tmp_path / "in", load_takedown(listed)) == 0
+    _without(tar, {"000000004", "000000005"}, tmp_path / "again.tar")  # as after a kill between tar and table
+    assert _members(tmp_path / "again.tar") == _members(tar)
+    assert tar.read_bytes() == once
+
+
+def _where(out):
+    return {r.meta["fields"]["id"]: (split, r.id, r.meta["group"]) for split in SPLITS for r in open_split(out, split)}
+
+
+def _members(tar):
+    with tarfile.open(tar) as opened:
+        return sorted((member.name, opened.extractfile(member).read()) for member in opened)
 
 
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from made_web import ROOT
 
 from eclipse.config.data import WebParams
-from eclipse.data.takedown import load_takedown
+from eclipse.data.takedown import DEFAULT, load_takedown
 from eclipse.data.web.choose import choose
 from eclipse.data.web.filters import NUMBERS, passing
 from eclipse.data.web.subset import FOLDER, ListFormat, load_subset, merged
@@ -184,6 +185,8 @@ def test_shipped_subsets_are_sound(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     subset = load_subset(name)
     assert merged(WebParams(min_similarity=0.9, workers=3), subset.web).workers == 3
+    assert merged(WebParams(), subset.web).takedown == DEFAULT
+    assert merged(WebParams(takedown=Path("mine.txt")), subset.web).takedown == Path("mine.txt")
     if name.startswith("highres"):
         assert subset.web.min_side == 1024
 

@@ -38,7 +38,11 @@ def test_other_schemes_are_not_opened(url):
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "192.168.0.1", "0.0.0.0", "::1", "fe80::1", "::ffff:127.0.0.1"]
+    "host",
+    [
+        *("127.0.0.1", "10.1.2.3", "169.254.169.254", "192.168.0.1", "0.0.0.0", "::1", "fe80::1", "::ffff:127.0.0.1"),
+        *("64:ff9b::7f00:1", "64:ff9b:1::a9fe:a9fe", "2002:a9fe:a9fe::1", "::10.0.0.1", "fec0::1", "2001:0:7f00:1::1"),
+    ],
 )
 def test_addresses_that_are_not_public(host):
     with pytest.raises(RefusedError, match="no public address"):
