@@ -58,13 +58,15 @@ class Measure:
         finetuned), ``rmse`` of pixels in [0, 1]; both lower is better, and both hold place and size against a picture
         that z_x says little about. ``own_texture``: 1 where the true picture is perceptually nearer than all rivals.
         """
-        movq = decoder.movq
+        movq, device = decoder.movq, decoder.device
+        decoder.turn("movq")
         perceptual, own = np.empty(len(images)), np.empty(len(images))
         for i, image in enumerate(images):
-            mine = movq_features(movq, image)
-            perceptual[i] = perceptual_distance(mine, movq_features(movq, truth.images[i]))
+            mine = movq_features(movq, image, device)
+            perceptual[i] = perceptual_distance(mine, movq_features(movq, truth.images[i], device))
             own[i] = all(
-                perceptual_distance(mine, movq_features(movq, rival)) > perceptual[i] for rival in truth.rivals[i]
+                perceptual_distance(mine, movq_features(movq, rival, device)) > perceptual[i]
+                for rival in truth.rivals[i]
             )
         return {
             "clip_i": cosine(self.judge.embed(images), truth.embeds),

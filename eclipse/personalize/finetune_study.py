@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from eclipse.config.decoder import DecoderParams
 from eclipse.config.params import DecodeParams
 from eclipse.config.subjects import FinetuneParams
 from eclipse.evaluate.bootstrap import estimate, paired_difference
@@ -32,6 +33,7 @@ from eclipse.world.render import render
 from eclipse.world.scene import TEXTURES, Mix, Scene, Thing, random_scene
 
 _SEED = 20_402  # of the study's pictures; nothing else in the project draws from it
+_MEMORY = DecoderParams(precision="fp32")  # as it is finetuned
 _SCENES = Mix(single=0.5, pair=0.5, count=0.0)
 TITLE = "Does finetuning the decoder teach a concept, and does it forget others?"
 COLUMNS = ["setting", "concepts", "of", "metric", "before", "after", "difference"]
@@ -67,7 +69,7 @@ def run_study(settings: FinetuneParams, decode: DecodeParams, frozen: Path, work
     measure = Measure(Judge.load(clip, frozen), decode)
     source = Source(clip, decoder_folder(frozen))
     world = _make_world(settings, clip)
-    before = _Before.of(load_decoder(source.decoder, device=pick()), measure, world)
+    before = _Before.of(load_decoder(source.decoder, _MEMORY, device=pick()), measure, world)
     rows, columns = [], dict(before.columns)
     for label, chosen, steps in _variants(settings):
         found = {
@@ -166,7 +168,7 @@ def _after(
     concepts = [world.concepts[name] for name in names]
     total = steps * len(names)
     finetune_decoder(concepts, source, settings, steps=total, seed=0, out=out, checkpoints=out.parent / "states")
-    return _Measured.of(load_decoder(out, device=pick()), measure, world, names)
+    return _Measured.of(load_decoder(out, _MEMORY, device=pick()), measure, world, names)
 
 
 def _rows(label: str, mode: str, before: _Before, after: dict[str, _Measured], count: int) -> list[dict[str, Any]]:

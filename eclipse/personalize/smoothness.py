@@ -31,11 +31,12 @@ class Smoothness:
 
 
 @torch.no_grad()
-def movq_features(movq: Any, image: NDArray[np.uint8]) -> Features:
+def movq_features(movq: Any, image: NDArray[np.uint8], device: torch.device) -> Features:
     """Activations of ``image`` uint8 [H, W, 3] behind each down block and the middle block of a VQModel's encoder.
 
     These are what LPIPS (Zhang et al. 2018, arXiv 1801.03924, Eq. 1) takes from a classifier. The encoder is the frozen
-    decoder's own, so the distance knows what that decoder draws, and nothing has to be fetched.
+    decoder's own, so the distance knows what that decoder draws, and nothing has to be fetched. ``device`` is where it
+    computes, which ``movq`` does not tell where its weights are moved there for their work.
     """
     kept: list[Tensor] = []
 
@@ -45,8 +46,8 @@ def movq_features(movq: Any, image: NDArray[np.uint8]) -> Features:
     layers = [*movq.encoder.down_blocks, movq.encoder.mid_block]
     hooks = [layer.register_forward_hook(keep) for layer in layers]
     try:
-        x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(movq.device, movq.dtype)
-        movq.encoder(x / 127.5 - 1)
+        x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(device, movq.dtype)
+        movq.encode(x / 127.5 - 1)  # which, unlike the encoder itself, has weights moved that are elsewhere
     finally:
         for hook in hooks:
             hook.remove()
@@ -92,7 +93,10 @@ def smoothness(paths: Sequence[Sequence[float]]) -> Smoothness:
     return Smoothness(sum(ratios) / len(ratios) if ratios else None, length, len(paths))
 
 
-def grid_smoothness(movq: Any, pictures: NDArray[np.uint8]) -> Smoothness:
-    """:func:`smoothness` over rows and columns of ``pictures`` uint8 [R, C, H, W, 3], seen by ``movq``'s encoder."""
+def grid_smoothness(movq: Any, pictures: NDArray[np.uint8], device: torch.device) -> Smoothness:
+    """:func:`smoothness` over rows and columns of ``pictures`` uint8 [R, C, H, W, 3], seen by ``movq``'s encoder.
+
+    ``device`` is that of :func:`movq_features`.
+    """
     paths = rows_and_columns(pictures)
-    return smoothness([neighbour_distances(path, lambda image: movq_features(movq, image)) for path in paths])
+    return smoothness([neighbour_distances(path, lambda image: movq_features(movq, image, device)) for path in paths])

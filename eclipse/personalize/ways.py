@@ -58,7 +58,8 @@ def figures(tools: Tools, way: Way) -> dict[str, Any]:
         return {"ratio": None, "length": None, "paths": 0, "reason": way.reason}
     if tools.decoder.movq is None:
         return {"ratio": None, "length": None, "paths": 0, "reason": "the decoder has no MoVQ to see differences by"}
-    measured = asdict(grid_smoothness(tools.decoder.movq, way.cells))
+    tools.decoder.turn("movq")
+    measured = asdict(grid_smoothness(tools.decoder.movq, way.cells, tools.decoder.device))
     return {**measured, "reason": "no picture differs from the next" if measured["ratio"] is None else None}
 
 

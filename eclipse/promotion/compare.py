@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eclipse import __version__
-from eclipse.config.decoder import DecoderParams
 from eclipse.config.params import Params
 from eclipse.config.promote import PromoteParams
 from eclipse.data.records import SPLITS
@@ -17,6 +16,7 @@ from eclipse.embeddings.header import HEADER, Header, read_header, store_hash
 from eclipse.errors import CheckpointError, ConfigError, DataError
 from eclipse.files import read_json
 from eclipse.models.checkpoint import load_prior, prior_hash
+from eclipse.models.decoder.memory import settled
 from eclipse.models.device import pick
 from eclipse.promotion.gate import check_metric
 from eclipse.promotion.measured import Measured, keep, measure_subjects, measure_text, read
@@ -97,7 +97,8 @@ class Ground:
 def params_digest(params: Params) -> str:
     """SHA-256 of every parameter that the comparison and the gate depend on; how much is shown does not count."""
     rule = params.promote.model_dump(mode="json", exclude={"sheet_prompts"})
-    return _digest({"promote": rule, "evaluate": _measuring(params)})
+    # Whoever signs may have another machine, so what is left to the machine does not count.
+    return _digest({"promote": rule, "evaluate": _measuring(params, params.decoder.precision)})
 
 
 def rule_of(rule: PromoteParams, variant: Variant) -> tuple[PromoteParams, str]:
@@ -135,7 +136,7 @@ def measure(side: Side, ground: Ground, params: Params, cache: Path) -> Measured
         **ground.facts(),
         "point": side.point,
         "prior_hash": None if side.prior is None else prior_hash(side.prior),
-        "evaluate": _measuring(params),
+        "evaluate": _measuring(params, settled(params.decoder.precision, pick())),
         "splits": params.promote.splits,
         "images": params.promote.images,
         "version": __version__,
@@ -148,12 +149,16 @@ def measure(side: Side, ground: Ground, params: Params, cache: Path) -> Measured
     return read(folder)
 
 
-def _measuring(params: Params) -> dict[str, Any]:
+def _measuring(params: Params, precision: str) -> dict[str, Any]:
+    """What pictures and scores depend on; of the decoder's settings what is not float32, whole and uncompiled.
+
+    Where weights lie changes no pixel, and tiles only where they are asked for: one covers a picture of its own size.
+    """
     kept = {"seed", "diffusion_steps", "diffusion_guidance", "decode"}
     found = params.evaluate.model_dump(mode="json", include=kept)
-    if params.decoder != DecoderParams():
-        found["decoder"] = params.decoder.model_dump(mode="json")
-    return found
+    asked = {"precision": precision, "tiled": bool(params.decoder.tiled), "compile": params.decoder.compile}
+    otherwise = {name: value for name, value in asked.items() if value not in ("auto", "fp32", False)}
+    return {**found, "decoder": otherwise} if otherwise else found
 
 
 def _digest(value: Any) -> str:

@@ -55,8 +55,8 @@ def build_bento(releases: Releases, state: State, *, root: Path, decoder: str) -
     """
     if not state.champions or state.frozen is None:
         raise EclipseError(
-            f"{releases.folder}: names no champion; promote one (python -m eclipse promote). What import-prior wrote is "
-            "served in the repository itself (bentoml serve)"
+            f"{releases.folder}: names no champion; promote one (python -m eclipse promote). "
+            "What import-prior wrote is served in the repository itself (bentoml serve)"
         )
     _check_encoders(releases, state.champions.values(), state.frozen)
     name, home = f"eclipse-{decoder}", bento_home()

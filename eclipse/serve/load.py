@@ -56,7 +56,7 @@ def load(root: Path) -> Serving:
         schedulers=decoder.schedulers,
         max_subjects=params.annotate.filters.subjects[1],
         catalogue=Catalogue(served),
-        identity=Identity.of(served, serve),
+        identity=Identity.of(served, serve, params.decoder),
         metrics=metrics,
         files=FilesStore(round(serve.url_mb * 1e6), serve.url_seconds),
         checker=checker,

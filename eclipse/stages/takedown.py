@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from eclipse.config.params import Params
 from eclipse.data.manifest import load_manifest
-from eclipse.data.takedown import audit, load_takedown
+from eclipse.data.takedown import DEFAULT, audit, load_takedown
 from eclipse.embeddings.header import read_header
 from eclipse.errors import ConfigError, DataError
 from eclipse.files import write_json
@@ -18,12 +18,19 @@ from eclipse.files import write_json
 def run(params: Params, *, dataset: Path, store: Path | None = None, out: Path) -> dict[str, Any]:
     """List the records of ``dataset``, and of ``store`` that was made of it, that are on data.web.takedown.
 
+    Where that is not set, conf/takedown.txt is the list.
+
     Writes the list to ``out`` and returns it. Raises :class:`DataError`, so the command's status is 2, if there is one,
     or if the store was made of another dataset, of which nothing can be said.
     """
-    takedown = load_takedown(params.data.web.takedown)
-    if params.data.web.takedown is None:
-        raise ConfigError("data.web.takedown: is not set; give the list to audit against")
+    path = params.data.web.takedown
+    if path is None:
+        if not DEFAULT.is_file():
+            raise ConfigError(
+                f"data.web.takedown: is not set, and there is no {DEFAULT}; give the list to audit against"
+            )
+        path = DEFAULT
+    takedown = load_takedown(path)
     manifest = load_manifest(dataset)
     found = audit(dataset, takedown)
     listed: dict[str, Any] = {"takedown": takedown.digest, "honoured": manifest.takedown == takedown.digest}
@@ -33,7 +40,8 @@ def run(params: Params, *, dataset: Path, store: Path | None = None, out: Path) 
     write_json(out, listed)
     if found:
         raise DataError(
-            f"{dataset}: {len(found)} records must go, see {out}; run the dataset stage again, and all that follows"
+            f"{dataset}: {len(found)} records must go, see {out}; run the dataset stage again with "
+            f"data.web.takedown={path}, and all that follows"
         )
     return listed
 

@@ -35,3 +35,12 @@ def test_every_profile_is_complete_and_named_after_its_file(profile):
     params = parse_params(raw)
     assert params.profile == profile
     assert params.model_dump(mode="json") == raw
+
+
+def test_only_the_papers_profiles_draw_in_half_precision_on_a_gpu():
+    """The mini world's pictures, figures and promotions are not to depend on whether there is one."""
+    precision = {
+        name: parse_params(yaml.safe_load(_composed(f"profile={name}"))).decoder.precision for name in PROFILES
+    }
+    papers = {"kandinsky", "lambda-kandinsky", "karlo"}
+    assert precision == {name: "auto" if name in papers else "fp32" for name in PROFILES}

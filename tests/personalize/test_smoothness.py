@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload, cpu_offload_with_hook
+from accelerate.hooks import CpuOffload
 from diffusers import VQModel
 
 from eclipse.personalize.smoothness import (
@@ -12,15 +14,21 @@ from eclipse.personalize.smoothness import (
     smoothness,
 )
 
+CPU = torch.device("cpu")
 
-@pytest.fixture(scope="module")
-def movq():
+
+def make_movq():
     torch.manual_seed(0)
     return VQModel(
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
         block_out_channels=(32, 32), layers_per_block=1, latent_channels=4, vq_embed_dim=4, num_vq_embeddings=8,
         norm_type="spatial", mid_block_add_attention=False, sample_size=32,
     ).eval()  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def movq():
+    return make_movq()
 
 
 def picture(seed):
@@ -55,7 +63,7 @@ class TestDistance:
         assert perceptual_distance(a, (a[0], b[1])) == 1
 
     def test_features_have_unit_length_at_each_position_and_depth(self, movq):
-        features = movq_features(movq, picture(0))
+        features = movq_features(movq, picture(0), CPU)
         assert [tuple(x.shape) for x in features] == [(1, 32, 16, 16), (1, 32, 16, 16), (1, 32, 16, 16)]
         for layer in features:
             assert torch.allclose(layer.norm(dim=1), torch.ones(1, 16, 16), atol=1e-5)
@@ -65,19 +73,36 @@ class TestDistance:
         x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1
         with torch.no_grad():
             x = movq.encoder.conv_in(x)
-            for block, found in zip(movq.encoder.down_blocks, movq_features(movq, image), strict=False):
+            for block, found in zip(movq.encoder.down_blocks, movq_features(movq, image, CPU), strict=False):
                 x = block(x)
                 assert torch.allclose(found, x / x.norm(dim=1, keepdim=True), atol=1e-5)
 
     def test_leaves_the_model_as_it_was(self, movq):
         before = movq.encode(torch.zeros(1, 3, 32, 32)).latents
-        movq_features(movq, picture(0))
+        movq_features(movq, picture(0), CPU)
         assert not any(module._forward_hooks for module in movq.modules())
         assert torch.equal(before, movq.encode(torch.zeros(1, 3, 32, 32)).latents)
 
+    def test_weights_that_are_moved_layer_by_layer_give_the_same(self, movq):
+        """Their own device is "meta" then, as nothing of them stays where they work."""
+        moved = cpu_offload(make_movq(), CPU)
+        assert moved.device.type == "meta"
+        for a, b in zip(movq_features(movq, picture(2), CPU), movq_features(moved, picture(2), CPU), strict=True):
+            assert torch.equal(a, b)
+
+    def test_weights_that_are_moved_as_a_whole_come_before_they_work(self, movq, monkeypatch):
+        came, real = [], CpuOffload.pre_forward
+        monkeypatch.setattr(
+            CpuOffload, "pre_forward", lambda hook, module, *given: came.append(module) or real(hook, module, *given)
+        )
+        moved, _ = cpu_offload_with_hook(make_movq(), CPU)
+        found = movq_features(moved, picture(2), CPU)
+        assert came == [moved]
+        assert all(torch.equal(a, b) for a, b in zip(found, movq_features(movq, picture(2), CPU), strict=True))
+
     def test_is_zero_for_equals_symmetric_and_grows(self, movq):
         near = np.clip(picture(0).astype(int) + 4, 0, 255).astype(np.uint8)
-        a, b, c = (movq_features(movq, image) for image in (picture(0), near, picture(1)))
+        a, b, c = (movq_features(movq, image, CPU) for image in (picture(0), near, picture(1)))
         assert perceptual_distance(a, a) == 0
         assert perceptual_distance(a, c) == pytest.approx(perceptual_distance(c, a))
         assert 0 < perceptual_distance(a, b) < perceptual_distance(a, c) < 4
@@ -89,7 +114,7 @@ class TestPaths:
         for i, frame in enumerate(moving):
             frame[:, 4 + 2 * i : 8 + 2 * i] = 255
         cut = np.stack([moving[0]] * 4 + [moving[-1]] * 4)
-        even, jump = (grid_smoothness(movq, frames[None]) for frames in (moving, cut))
+        even, jump = (grid_smoothness(movq, frames[None], CPU) for frames in (moving, cut))
         assert even.ratio < 1.5
         assert jump.ratio == pytest.approx(7)
         assert even.paths == jump.paths == 1

@@ -1,14 +1,16 @@
 import numpy as np
 import pytest
+import torch
 from made_subjects import COUNT, make_data, make_frozen, tiny_params
 
+from eclipse.config.decoder import DecoderParams
 from eclipse.embeddings.header import read_header
 from eclipse.errors import CheckpointError, ConfigError, DataError
 from eclipse.files import write_json
 from eclipse.models.checkpoint import prior_hash, save_prior
 from eclipse.models.prior import EclipsePrior
 from eclipse.promotion import compare
-from eclipse.promotion.compare import Ground, Side, check_encoder, measure, params_digest, rule_of
+from eclipse.promotion.compare import Ground, Side, _digest, check_encoder, measure, params_digest, rule_of
 from eclipse.stages import evaluate
 
 RULE = {"images": 5, "bootstrap": 1000}
@@ -169,6 +171,43 @@ def test_the_digest_changes_with_the_rule_and_with_how_pictures_are_made_and_not
     assert params_digest(tiny_params({"bootstrap": 200}, promote=RULE)) == digest
     assert params_digest(params(margin=0.3)) != digest
     assert params_digest(tiny_params({"seed": 3}, promote=RULE)) != digest
+
+
+def with_decoder(**decoder):
+    given = params()
+    return given.model_copy(update={"decoder": DecoderParams(**decoder)})
+
+
+ALIKE = ({}, {"precision": "fp32"}, {"offload": "none"}, {"tiled": False})
+OTHERWISE = ({"precision": "fp16"}, {"precision": "bf16"}, {"tiled": True}, {"compile": True})
+
+
+def test_of_the_decoder_only_what_is_not_float32_whole_and_uncompiled_counts():
+    before = _digest({
+        "promote": params().promote.model_dump(mode="json", exclude={"sheet_prompts"}),
+        "evaluate": params().evaluate.model_dump(
+            mode="json", include={"seed", "diffusion_steps", "diffusion_guidance", "decode"}
+        ),
+    })  # fmt: skip
+    assert {params_digest(with_decoder(**settings)) for settings in ALIKE} == {before}
+    assert len({before, *(params_digest(with_decoder(**settings)) for settings in OTHERWISE)}) == 1 + len(OTHERWISE)
+
+
+def test_pictures_of_another_precision_are_drawn_anew_and_those_of_the_same_are_not(made, tmp_path, monkeypatch):
+    first = measure(side(made, "eclipse-0.2"), ground(made), params(), tmp_path)
+    drawn = []
+    monkeypatch.setattr(compare, "_measure", lambda *given: drawn.append(given) or first)
+    for settings in ALIKE:
+        measure(side(made, "eclipse-0.2"), ground(made), with_decoder(**settings), tmp_path)
+    assert not drawn
+    measure(side(made, "eclipse-0.2"), ground(made), with_decoder(precision="bf16"), tmp_path)
+    assert len(drawn) == 1
+    monkeypatch.setattr(compare, "pick", lambda: torch.device("cuda"))
+    measure(side(made, "eclipse-0.2"), ground(made), with_decoder(precision="fp32"), tmp_path)
+    assert len(drawn) == 1
+    measure(side(made, "eclipse-0.2"), ground(made), with_decoder(), tmp_path)  # on a GPU auto is fp16
+    assert len(drawn) == 2
+    assert params_digest(with_decoder()) == params_digest(params())  # whoever signs may have another machine
 
 
 def test_the_rule_of_subjects_names_their_scores():

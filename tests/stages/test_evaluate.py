@@ -207,9 +207,7 @@ def test_a_prior_of_another_clip_is_refused(made, tmp_path):
     prior = tmp_path / "projection-0"
     shutil.copytree(made / "priors" / "projection-0", prior)
     write_json(prior / "training.json", {"point": "projection", "seed": 0, "encoder_hash": "e" * 64})
-    with pytest.raises(
-        CheckpointError, match=r"projection-0: was trained on the CLIP eeeeeeeeeeee, but the frozen"
-    ):
+    with pytest.raises(CheckpointError, match=r"projection-0: was trained on the CLIP eeeeeeeeeeee, but the frozen"):
         run(made, "projection", to=tmp_path, prior=prior)
     assert not (tmp_path / "m").exists()
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_offload import Moves, offload_layers
 from PIL import Image
 
 from eclipse.config.load import parse_params
@@ -15,7 +16,7 @@ from eclipse.models.clip import FrozenClip
 from eclipse.models.prior import EclipsePrior
 from eclipse.personalize.corners import read_corners
 from eclipse.personalize.generate import generate, load_clip, load_tools
-from eclipse.personalize.ways import figures, image_way, pixel_way, text_way
+from eclipse.personalize.ways import Way, figures, image_way, pixel_way, text_way
 from eclipse.stages import interpolate
 from eclipse.stages.registry import describe
 
@@ -164,3 +165,26 @@ def test_a_failure_leaves_what_was_there(made, tmp_path):
         run(made, tmp_path / "grid.png", tmp_path / "long.yaml")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.png", "long.yaml"]
     assert (tmp_path / "grid.png").read_bytes() == b"before"
+
+
+@pytest.fixture
+def moved(made):
+    return load_tools(prior=made / "prior", clip=load_clip(MINI), decoder=MINI / "decoder")
+
+
+def way():
+    return Way(np.random.default_rng(0).integers(0, 256, (1, 2, 64, 64, 3), np.uint8))
+
+
+def test_figures_are_the_same_where_layers_are_moved_for_their_work(tools, moved):
+    offload_layers(moved.decoder)
+    assert moved.decoder.movq.device.type == "meta"
+    assert figures(moved, way()) == figures(tools, way())
+
+
+def test_figures_leave_room_for_what_is_drawn_next(tools, moved, monkeypatch):
+    moves = Moves(moved.decoder, monkeypatch)
+    for _ in range(2):
+        assert figures(moved, way()) == figures(tools, way())
+        moved.decoder.decode(torch.zeros(1, 96), seeds=[0], steps=1)
+    assert moves.called == {"unet", "movq"} and all(len(there) == 1 for there in moves.seen)

@@ -105,6 +105,7 @@ class Decoder(ABC):
         self.pipeline = pipeline
         self.device: torch.device = device or pipeline.device  # which is "cpu" or "meta" where parts are moved
         self.dtype: torch.dtype = next(iter(self.networks.values())).dtype
+        self._at: str | None = None
         pipeline.set_progress_bar_config(disable=True)
 
     @property
@@ -150,9 +151,20 @@ class Decoder(ABC):
         for network in self.networks.values():
             network.compile(backend=backend)
 
+    def turn(self, part: str) -> None:
+        """``part`` is to work now: where parts are moved to the GPU for their work, the one before goes back first.
+
+        The hooks that move them send back only the part before in the order of the pipeline, and pictures that are
+        drawn side by side keep to no order.
+        """
+        if self._at not in (None, part):
+            self.release()
+        self._at = part
+
     def release(self) -> None:
         """A picture is done: where parts are moved to the GPU for their work, the last one goes back."""
         self.pipeline.maybe_free_model_hooks()
+        self._at = None
 
     @torch.no_grad()
     def decode(

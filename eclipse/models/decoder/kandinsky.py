@@ -21,7 +21,7 @@ from eclipse.models.decoder.samplers import SCHEDULERS, learned_variance, make_s
 from eclipse.models.decoder.text import PromptReader
 from eclipse.models.decoder.tiles import decode_tiled
 
-_UNET = "unet"
+_UNET, _MOVQ = "unet", "movq"
 
 
 class KandinskyDecoder(Decoder):
@@ -94,9 +94,10 @@ class KandinskyDecoder(Decoder):
         return scheduler
 
     def to_pixels(self, latents: Tensor) -> Tensor:
-        """Latents [B, C, h, w] as pixels [B, 3, H, W], about -1 to 1, whole or tile by tile."""
+        """Latents [B, C, h, w] as pixels [B, 3, H, W], about -1 to 1: whole, or one by one and tile by tile."""
+        self.turn(_MOVQ)
         if wants_tiles(self._tiled, self.movq, latents, self.device):
-            return decode_tiled(self.movq, latents)
+            return torch.cat([decode_tiled(self.movq, one) for one in latents.split(1)])
         decoded: Tensor = self.movq.decode(latents, force_not_quantize=True)["sample"]
         return decoded
 
@@ -121,6 +122,7 @@ class KandinskyV22Decoder(KandinskyDecoder):
 
     def call(self, network: str, *inputs: Tensor) -> Tensor:
         """The UNet's [rows, 2C, h, w] for latents [rows, C, h, w], times int64 [rows] and embeddings [rows, P]."""
+        self.turn(network)
         latents, times, embeds = inputs
         output: Tensor = self.pipeline.unet(
             sample=latents,
@@ -136,6 +138,7 @@ class KandinskyV22Decoder(KandinskyDecoder):
     ) -> NDArray[np.uint8]:
         """By the unmodified pipeline, up to the latents."""
         self.pipeline.scheduler = self._scheduler(drawing.scheduler)
+        self.turn(_UNET)
         latents = self.pipeline(
             image_embeds=embeds.to(self.device, self.dtype),
             negative_image_embeds=None if negative is None else negative.to(self.dtype).expand(len(embeds), -1),
@@ -174,6 +177,7 @@ class Kandinsky21Decoder(KandinskyDecoder):
 
     def call(self, network: str, *inputs: Tensor) -> Tensor:
         """As Kandinsky 2.2's, with the text's pooled vectors [rows, P] and states [rows, T, D] after the embeddings."""
+        self.turn(network)
         latents, times, embeds, pooled, states = inputs
         output: Tensor = self.pipeline.unet(
             sample=latents,

@@ -95,6 +95,7 @@ class KarloDecoder(Decoder):
         read = [self._read(words) for words in [drawing.negative_prompt, text][-len(rows) :]]
         pooled, states, mask = (torch.cat(parts) for parts in zip(*read, strict=True))
         projection = self.pipeline.text_proj
+        self.turn("text_proj")
         context, additive = projection(
             image_embeddings=torch.stack([row.to(self.device, self.dtype) for row in rows]),
             prompt_embeds=pooled,
@@ -106,6 +107,7 @@ class KarloDecoder(Decoder):
 
     def call(self, network: str, *inputs: Tensor) -> Tensor:
         """Of the decoder [rows, 6, h, w], for pixels, times and what it reads; of super-resolution [rows, 6, H, W]."""
+        self.turn(network)
         if network == _DECODER:
             pixels, times, context, additive, mask = inputs
             found = self.pipeline.decoder(

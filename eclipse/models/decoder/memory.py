@@ -12,21 +12,28 @@ from eclipse.config.decoder import DecoderParams
 from eclipse.errors import ConfigError
 
 Offload = Literal["none", "model", "sequential"]
+Settled = Literal["fp32", "fp16", "bf16"]
 
 RESERVE = 2 * 2**30
 """Bytes of the GPU that weights leave to activations."""
 
-_TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_TYPES: dict[Settled, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _KEPT = 8
 """Full-size maps of a MoVQ's widest layer that are alive at once: in a spatially normalised residual block the input,
 its residual, the enlarged latents, scale, shift, normalised and convolved. Counted from the code, not measured."""
 
 
+def settled(precision: str, device: torch.device) -> Settled:
+    """``precision`` by name, ``auto`` as it is taken there: ``fp16`` on a GPU and ``fp32`` on a CPU."""
+    for name in _TYPES:
+        if precision == name:
+            return name
+    return "fp32" if device.type == "cpu" else "fp16"
+
+
 def weights_type(precision: str, device: torch.device) -> torch.dtype:
     """Type of weights and arithmetic; ``auto`` is float16 on a GPU and float32 on a CPU."""
-    if precision == "auto":
-        return torch.float32 if device.type == "cpu" else torch.float16
-    return _TYPES[precision]
+    return _TYPES[settled(precision, device)]
 
 
 def part_bytes(pipeline: Any) -> dict[str, int]:
@@ -39,11 +46,14 @@ def part_bytes(pipeline: Any) -> dict[str, int]:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Free memory of a GPU; None for a CPU, whose memory holds the weights anyway."""
+    """Free memory of a GPU; None for a CPU, whose memory holds the weights anyway.
+
+    What PyTorch keeps of it for later tensors is free, too, though the driver counts it as used.
+    """
     if device.type != "cuda":
         return None
     free, _ = torch.cuda.mem_get_info(device)
-    return free
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def choose_offload(asked: str, parts: Mapping[str, int], free: int | None) -> Offload:

@@ -30,6 +30,7 @@ class PromptReader:
         if prompt in self._kept:
             self._kept.move_to_end(prompt)
         else:
+            self._decoder.turn("text_encoder")
             self._kept[prompt] = self._decoder.pipeline._encode_prompt([prompt], self._decoder.device, 1, False)
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)

@@ -14,10 +14,12 @@ import torch
 from pydantic import ValidationError
 
 import eclipse
+from eclipse.config.decoder import DecoderParams
 from eclipse.config.serve import ServeParams
 from eclipse.errors import DataError
 from eclipse.files import read_json
 from eclipse.lineage import git
+from eclipse.models.decoder.memory import settled
 from eclipse.models.device import pick
 from eclipse.releases import Served, ServedPrior
 from eclipse.releases.manifest import MANIFEST
@@ -45,10 +47,10 @@ class Identity:
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, served: Served, params: ServeParams) -> Identity:
-        """Of a server in this process that serves ``served`` with ``params``."""
+    def of(cls, served: Served, params: ServeParams, memory: DecoderParams | None = None) -> Identity:
+        """Of a server in this process that serves ``served`` with ``params``, the decoder held as ``memory`` says."""
         frozen = Frozen(encoder_hash=served.encoder_hash, decoder_hash=served.decoder_hash)
-        return cls(frozen, service(), compute(params)).knowing(served)
+        return cls(frozen, service(), compute(params, memory)).knowing(served)
 
     def knowing(self, served: Served) -> Identity:
         """This identity with the priors of ``served`` too; those known before stay, for pictures on their way.
@@ -65,8 +67,11 @@ class Identity:
         return self.origins[prior_hash]
 
 
-def compute(params: ServeParams) -> Compute:
-    """The machine and libraries of this process, and the shapes that ``params`` give its batches."""
+def compute(params: ServeParams, memory: DecoderParams | None = None) -> Compute:
+    """The machine and libraries of this process, the shapes that ``params`` give its batches, ``memory``'s precision.
+
+    Without ``memory`` that is the one found for this machine.
+    """
     device = pick()
     return Compute(
         device=device.type,
@@ -78,6 +83,7 @@ def compute(params: ServeParams) -> Compute:
         prior_batch=params.prior_batch,
         torch=metadata.version("torch"),
         diffusers=metadata.version("diffusers"),
+        precision=settled((memory or DecoderParams()).precision, device),
     )
 
 

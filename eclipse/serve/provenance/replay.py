@@ -74,7 +74,7 @@ def replay(
 ) -> Comparison:
     """Make ``picture`` uint8 [H, W, 3] again as its manifest ``said``, with the models that ``checkout`` or MLflow has.
 
-    ``memory`` says how the decoder is held, None by detection; another precision than the server's changes bits.
+    ``memory`` says how the decoder is held, None by detection; its precision is the manifest's, whatever that says.
 
     ``subjects`` and ``control`` are the person's own files; which is which is told by their hashes. A file that is
     missing or none of the picture's is a :class:`DataError`, a model that is nowhere a :class:`CheckpointError`.
@@ -83,13 +83,14 @@ def replay(
     params = ServeParams(slots=then.slots, exact=then.exact, prior_batch=then.prior_batch)
     clip = _clip(said.frozen.encoder_hash, checkout)
     wanted = Wanted(_source(said, _pictures(said, clip.image_size, subjects, control)), said.request.seed)
-    decoder = _decoder(said.frozen.decoder_hash, checkout, clip, memory)
+    held = (memory or DecoderParams()).model_copy(update={"precision": then.precision})
+    decoder = _decoder(said.frozen.decoder_hash, checkout, clip, held)
     asked = said.request
     drawing = Drawing(asked.steps, asked.scheduler, asked.guidance, asked.height, asked.width, asked.negative_prompt)
     with _prior_folder(said, checkout) as folder, _threads(then.threads):
         name = PriorName(asked.model, said.prior.variant, said.prior.hash)
         drawn = draw(clip, decoder, LoadedPrior(name, load_prior(folder, device=clip.device)), params, wanted, drawing)
-        changes = tuple(_changes(said, compute(params)))
+        changes = tuple(_changes(said, compute(params, held)))
     return compare(picture, drawn.image, changes)
 
 
@@ -113,7 +114,7 @@ def _clip(encoder_hash: str, checkout: Checkout) -> FrozenClip:
     )
 
 
-def _decoder(digest: str, checkout: Checkout, clip: FrozenClip, memory: DecoderParams | None) -> Decoder:
+def _decoder(digest: str, checkout: Checkout, clip: FrozenClip, memory: DecoderParams) -> Decoder:
     found = checkout.decoder(digest)
     if found is None:
         raise CheckpointError(

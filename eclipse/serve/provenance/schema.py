@@ -1,10 +1,13 @@
-"""The fields of a manifest. A new field is a new :data:`SCHEMA`: readers refuse what they do not know."""
+"""The fields of a manifest. A new field is a new :data:`SCHEMA`: readers refuse what they do not know.
+
+Unless it is left out where it has the value that all had before: then only what is new is refused by older readers.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 SCHEMA = "eclipse.manifest/1"
 
@@ -137,7 +140,10 @@ class Service(_Part):
 
 
 class Compute(_Part):
-    """What a picture's bits depend on beside all above: machine, libraries, the shapes of the batches."""
+    """What a picture's bits depend on beside all above: machine, libraries, the shapes of the batches.
+
+    ``precision`` is the type of the decoder's weights and arithmetic, left out where it is ``fp32``.
+    """
 
     device: str
     processor: str
@@ -148,6 +154,14 @@ class Compute(_Part):
     prior_batch: int
     torch: str
     diffusers: str
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+
+    @model_serializer(mode="wrap")
+    def _without_fp32(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told: dict[str, Any] = handler(self)
+        if self.precision == "fp32":
+            told.pop("precision", None)
+        return told
 
 
 class Manifest(_Part):

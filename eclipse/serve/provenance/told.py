@@ -27,9 +27,10 @@ def tell_json(chain: Chain) -> str:
 def tell_compute(compute: Compute) -> str:
     """The machine in words."""
     exact = "exact" if compute.exact else "as many as in use"
+    half = "" if compute.precision == "fp32" else f", decoder in {compute.precision}"
     return (
         f"{compute.device} ({compute.processor}, {compute.instructions}, {_count(compute.threads, 'thread')}), "
-        f"torch {compute.torch}, diffusers {compute.diffusers}, {_count(compute.slots, 'slot')} ({exact})"
+        f"torch {compute.torch}, diffusers {compute.diffusers}, {_count(compute.slots, 'slot')} ({exact}){half}"
     )
 
 

@@ -82,6 +82,19 @@ def test_no_more_than_a_tile_is_ever_decoded_at_once(movq, monkeypatch):
     assert pixels.shape == (1, 3, 160, 96) and max(max(side) for side in seen) == 16
 
 
+@torch.no_grad()
+def test_tiled_pictures_are_decoded_one_at_a_time_to_the_same_bits(monkeypatch):
+    tiled = load_decoder(MINI / "decoder", DecoderParams(tiled=True), device="cpu")
+    latents = torch.cat([latents_of(tiled.movq, 1), latents_of(tiled.movq, 2)[:, :, 16:, 16:]])
+    alone = [tiled.to_pixels(one) for one in latents.split(1)]
+    seen, real = [], type(tiled.movq).decode
+    monkeypatch.setattr(
+        type(tiled.movq), "decode", lambda self, h, **named: seen.append(len(h)) or real(self, h, **named)
+    )
+    assert torch.equal(tiled.to_pixels(latents), torch.cat(alone))
+    assert seen == [1, 1]
+
+
 def test_the_parameter_reaches_the_pictures():
     whole = load_decoder(MINI / "decoder", DecoderParams(tiled=False), device="cpu")
     tiled = load_decoder(MINI / "decoder", DecoderParams(tiled=True), device="cpu")

@@ -28,7 +28,11 @@ def build(name):
 
 
 def pipeline(**parts):
-    told = {"device": torch.device("meta"), "set_progress_bar_config": lambda **_: None}
+    told = {
+        "device": torch.device("meta"),
+        "set_progress_bar_config": lambda **_: None,
+        "maybe_free_model_hooks": lambda: None,
+    }
     return SimpleNamespace(**parts, **told)
 
 

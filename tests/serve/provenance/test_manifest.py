@@ -11,6 +11,7 @@ from made_manifests import (
     AT,
     COMMIT,
     DECODER,
+    DRAWING,
     ENCODER,
     NAME,
     PRIOR,
@@ -21,11 +22,13 @@ from made_manifests import (
     noise,
 )
 
+from eclipse.config.decoder import DecoderParams
 from eclipse.config.serve import ServeParams
 from eclipse.errors import DataError
 from eclipse.serve.provenance.canonical import canonical, parse_manifest, pixels_hash
 from eclipse.serve.provenance.identity import Identity, compute
 from eclipse.serve.provenance.manifest import manifest
+from eclipse.serve.provenance.told import tell_compute
 from eclipse.serve.types import Blend, Drawing, Prompt, Wanted
 
 
@@ -109,6 +112,16 @@ def test_a_server_knows_its_earlier_priors_after_a_switch_and_no_others():
 def test_equal_bits_depend_on_the_parameters_of_the_batches_too():
     assert compute(ServeParams(slots=2, exact=False)) != compute(ServeParams())
     assert compute(ServeParams()) == compute(ServeParams())
+
+
+def test_the_decoders_precision_is_told_where_it_is_not_fp32():
+    for precision in ("auto", "fp32", "bf16"):  # auto is fp32 on a CPU
+        identity = Identity.of(made_served(), ServeParams(), DecoderParams(precision=precision))
+        made = manifest(made_drawn(), Wanted(made_prompt(), 7), DRAWING, identity, created=AT)
+        read, said = parse_manifest(canonical(made), "x")
+        assert read == made and said.compute.precision == identity.compute.precision
+        assert made["compute"].get("precision") == ("bf16" if precision == "bf16" else None)
+        assert ("decoder in bf16" in tell_compute(said.compute)) == (precision == "bf16")
 
 
 @given(st.text(), st.text(), st.integers(0, 2**63 - 1), st.floats(0, 20), st.floats(0, 1))

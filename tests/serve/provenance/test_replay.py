@@ -14,6 +14,7 @@ from made_picture import edges_png, subject_png
 from made_server import make_prior
 
 from eclipse import cli
+from eclipse.config.decoder import DecoderParams
 from eclipse.errors import CheckpointError, DataError
 from eclipse.models.checkpoint import prior_hash
 from eclipse.serve.provenance.checkout import Checkout
@@ -88,6 +89,12 @@ class TestEqualBits:
         image, said = changed(drawn, compute={"threads": before + 1})
         assert replay(image, said, checkout).changes == ()
         assert torch.get_num_threads() == before
+
+    def test_in_the_precision_of_then(self, drawn, checkout):
+        assert again(drawn, checkout, memory=DecoderParams(precision="bf16")).identical
+        image, said = changed(drawn, compute={"precision": "bf16"})
+        found = replay(image, said, checkout, memory=DecoderParams(precision="fp32"))
+        assert found.pixels > 0 and found.changes == ()
 
     def test_a_prior_that_only_mlflow_has(self, drawn, checkout, tmp_path, monkeypatch):
         said = read_provenanced(drawn, "x").said
