@@ -119,6 +119,8 @@ def test_kandinsky_in_miniature_from_urls_to_a_served_picture(tmp_path, monkeypa
     clip = made_clips.random_model(text={"hidden_size": 20, "num_attention_heads": 2})
     put(tmp_path / "hub", DECODER, make_decoder(tmp_path / "decoder", 20))
     _offline(tmp_path, monkeypatch)
+    # MLflow keeps a connection for each address: a relative one may be another test's.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
     monkeypatch.chdir(root)
     params = merged(compose_profile(ROOT, "kandinsky"), MINIATURE)
     params["frozen"]["hub"]["encoder"]["repo"] = str(made_clips.as_transformers(clip, tmp_path / "clip"))

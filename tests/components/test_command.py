@@ -22,7 +22,10 @@ def test_a_profile_is_composed_and_overridden():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--profile", "minni"], r"profile 'minni': no conf/profile/minni.yaml; there are mini"),
+        (
+            ["--profile", "minni"],
+            r"profile 'minni': no conf/profile/minni.yaml; there are kandinsky, karlo",
+        ),
         (["--set", "cluster.parralel=2"], "cluster.parralel: unknown parameter; did you mean parallel?"),
         (["--params", "none.yaml"], "none.yaml: no such file"),
         (["--set", "cluster.nodes=2"], "cluster.nodes: a pipeline's task is one pod (got 2)"),

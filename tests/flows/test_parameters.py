@@ -52,7 +52,10 @@ def test_overrides_are_yaml_values_applied_last(folder):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"profile": "moni"}, "profile 'moni': no conf/profile/moni.yaml; there are mini, study, twemoji"),
+        (
+            {"profile": "moni"},
+            "profile 'moni': no conf/profile/moni.yaml; there are kandinsky, karlo",
+        ),
         ({"overrides": ["train.stops=1"]}, "train.stops: unknown parameter; did you mean steps?"),
         ({"overrides": ["train.steps=many"]}, "train.steps: .*'many'"),
         ({"overrides": ["profile.x=1"]}, "profile is a value, not a section"),

@@ -106,7 +106,7 @@ def test_an_equal_run_says_so_in_seconds(runs, candidate):
 def test_bad_input_fails_at_once_and_once(runs):
     run_id = runs.start("train-prior/mini", push=False, profile="moon")
     state = runs.ended(run_id, 120)
-    assert state.is_failed() and "no conf/profile/moon.yaml; there are mini" in state.message
+    assert state.is_failed() and "no conf/profile/moon.yaml; there are kandinsky" in state.message
     assert runs.client.read_flow_run(run_id).run_count == 1
 
 
