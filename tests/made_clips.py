@@ -122,6 +122,11 @@ def _blocks(ours: Any, theirs: Any) -> None:
         block.mlp.c_proj.load_state_dict(layer.mlp.fc2.state_dict())
 
 
+def close(a: torch.Tensor, b: torch.Tensor) -> None:
+    """Assert that vectors of two forms agree, to 1e-5."""
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
 def processor(model: CLIPModel) -> CLIPImageProcessor:
     size = model.config.vision_config.image_size
     return CLIPImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})

@@ -2,18 +2,25 @@
 
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import torch
 from open_clip.model import CLIP
 from PIL import Image
 
+from eclipse.config import load_params
 from eclipse.data.manifest import Manifest, Split
 from eclipse.data.masks import encode_mask
 from eclipse.data.records import Record
 from eclipse.data.shards import ShardWriter
 from eclipse.data.subjects import Subject, with_subjects
 from eclipse.models.clip import save_clip
+from eclipse.stages import embed
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+SETTINGS = ("store.batch_size=8", "store.tokens=int8")
+"""What :func:`embed_small` changes of the committed parameters."""
 
 CONFIG = {
     "embed_dim": 16,
@@ -71,3 +78,15 @@ def annotated(split, count):
         for a, b in [words[i] for i in [*picked, others]]:
             found.append((Subject(caption[a:b], (a, b), (0, 0, 32, 32), mask), png(rng, *rng.choice([20, 32], 2))))
         yield with_subjects(record, caption, found)
+
+
+def small_inputs(base):
+    """An annotated dataset of a few shards and a CLIP, as the stage ``embed`` takes them."""
+    splits = {"train": annotated("train", 25), "val_seen": annotated("val_seen", 4), "test_seen": []}
+    return {"dataset": write_dataset(base / "dataset", splits), "frozen": tiny_clip(base / "frozen")}
+
+
+def embed_small(folder, inputs, *overrides, name="store"):
+    """Run the stage on :func:`small_inputs` into ``folder``/``name``."""
+    params = load_params(PARAMS, [*SETTINGS, *overrides])
+    return embed.run(params, **inputs, out=folder / name, metrics=folder / f"{name}.json")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from made_dataset import annotated, records, tiny_clip, write_dataset
+from made_dataset import PARAMS, SETTINGS, embed_small, records, small_inputs, write_dataset
 
 from eclipse.config import load_params
 from eclipse.embeddings.meeting import Meeting
@@ -18,26 +18,16 @@ from eclipse.files import read_json, tree_digest
 from eclipse.models.clip import FrozenClip
 from eclipse.stages.embed import run
 
-PARAMS = Path(__file__).parents[2] / "params.yaml"
-SETTINGS = ("store.batch_size=8", "store.tokens=int8")
-
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    base = tmp_path_factory.mktemp("inputs")
-    splits = {"train": annotated("train", 25), "val_seen": annotated("val_seen", 4), "test_seen": []}
-    return {"dataset": write_dataset(base / "dataset", splits), "frozen": tiny_clip(base / "frozen")}
-
-
-def embed(tmp_path, inputs, *overrides, name="store"):
-    params = load_params(PARAMS, [*SETTINGS, *overrides])
-    return run(params, **inputs, out=tmp_path / name, metrics=tmp_path / f"{name}.json")
+    return small_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 @pytest.fixture(scope="module")
 def whole(inputs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    embed(folder, inputs)
+    embed_small(folder, inputs)
     return folder / "store"
 
 
@@ -60,7 +50,7 @@ def as_rank(inputs, tmp_path, monkeypatch):
             patch.setattr(StoreWriter, "write_shard", write_shard)
             for name, value in said_of(rank).items():
                 patch.setenv(name, value)
-            embed(tmp_path, inputs, *overrides)
+            embed_small(tmp_path, inputs, *overrides)
         return written
 
     return start
@@ -116,7 +106,7 @@ def test_parts_left_under_other_statistics_are_done_again(inputs, as_rank, tmp_p
     with pytest.raises(StoreError, match="channel statistics are not those of the other parts"):
         as_rank(1)
     assert (as_rank(1), as_rank(0)) == ([], FIRST)
-    embed(tmp_path, inputs, name="alone")
+    embed_small(tmp_path, inputs, name="alone")
     assert tree_digest(tmp_path / "store") == tree_digest(tmp_path / "alone")
 
 
@@ -204,7 +194,7 @@ def words(inputs, out):
 def test_torchrun_of_which_one_process_is_killed(inputs, as_rank, tmp_path):
     splits = {"train": records("train", 25), "val_seen": records("val_seen", 4)}
     bare = {**inputs, "dataset": write_dataset(tmp_path / "bare", splits, shard_size=3)}
-    embed(tmp_path, bare, name="whole")
+    embed_small(tmp_path, bare, name="whole")
     out, parts = tmp_path / "store", tmp_path / "store.parts-2"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PARAMS.parent / "tests"), "HANGS": "1:2"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
@@ -244,7 +234,7 @@ def test_environment_that_torchrun_did_not_make_is_refused(inputs, tmp_path, mon
     for name, value in said.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=wrong):
-        embed(tmp_path, inputs)
+        embed_small(tmp_path, inputs)
     assert not list(tmp_path.glob("store*"))
 
 

@@ -5,12 +5,11 @@ import json
 import os
 import signal
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from made_dataset import WORDS, annotated, records, tiny_clip, write_dataset
+from made_dataset import PARAMS, WORDS, annotated, embed_small, records, small_inputs, write_dataset
 from PIL import Image
 
 from eclipse.config import load_params
@@ -23,35 +22,24 @@ from eclipse.embeddings.writer import StoreWriter
 from eclipse.errors import DataError, StoreError
 from eclipse.files import tree_digest
 from eclipse.models.clip import FrozenClip
-from eclipse.stages.embed import run
-
-PARAMS = Path(__file__).parents[2] / "params.yaml"
-SETTINGS = ("store.batch_size=8", "store.tokens=int8")
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    base = tmp_path_factory.mktemp("inputs")
-    splits = {"train": annotated("train", 25), "val_seen": annotated("val_seen", 4), "test_seen": []}
-    return {"dataset": write_dataset(base / "dataset", splits), "frozen": tiny_clip(base / "frozen")}
-
-
-def embed(tmp_path, inputs, *overrides, name="store"):
-    params = load_params(PARAMS, [*SETTINGS, *overrides])
-    return run(params, **inputs, out=tmp_path / name, metrics=tmp_path / f"{name}.json")
+    return small_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 @pytest.fixture(scope="module")
 def serial(inputs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("serial")
-    embed(folder, inputs, "store.workers=0")
+    embed_small(folder, inputs, "store.workers=0")
     return folder / "store"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_bytes_do_not_depend_on_the_workers(inputs, serial, tmp_path, workers):
-    embed(tmp_path, inputs, f"store.workers={workers}")
+    embed_small(tmp_path, inputs, f"store.workers={workers}")
     assert tree_digest(tmp_path / "store") == tree_digest(serial)
 
 
@@ -67,9 +55,9 @@ def test_a_run_without_workers_is_gone_on_with_by_one_with_them(inputs, serial, 
     with monkeypatch.context() as patch:
         patch.setattr(StoreWriter, "write_shard", write_shard)
         with pytest.raises(KeyboardInterrupt):
-            embed(tmp_path, inputs, "store.workers=0")
+            embed_small(tmp_path, inputs, "store.workers=0")
     kept = (tmp_path / "store.partial/train/shard-00000.safetensors").stat().st_mtime_ns
-    embed(tmp_path, inputs, "store.workers=1")
+    embed_small(tmp_path, inputs, "store.workers=1")
     assert tree_digest(tmp_path / "store") == tree_digest(serial)
     assert (tmp_path / "store/train/shard-00000.safetensors").stat().st_mtime_ns == kept
 
@@ -86,10 +74,10 @@ def test_interrupt_while_writing_behind_leaves_finished_shards_alone(inputs, ser
     with monkeypatch.context() as patch:
         patch.setattr(StoreWriter, "write_shard", write_shard)
         with pytest.raises(OSError, match="No space"):
-            embed(tmp_path, inputs, "store.workers=1")
+            embed_small(tmp_path, inputs, "store.workers=1")
     progress = json.loads((tmp_path / "store.partial/progress.json").read_text())
     assert list(progress["shards"]) == ["train/shard-00000"]
-    embed(tmp_path, inputs)
+    embed_small(tmp_path, inputs)
     assert tree_digest(tmp_path / "store") == tree_digest(serial)
 
 
@@ -99,7 +87,7 @@ def test_damage_is_named_as_without_workers(inputs, tmp_path, workers):
     content[21] = Record(content[21].id, content[21].caption, content[21].image[:60], content[21].meta)
     dataset = write_dataset(tmp_path / "bad", {"train": content})
     with pytest.raises(DataError, match=r"train-00002\.tar: record train-000021: image cannot be decoded"):
-        embed(tmp_path, {**inputs, "dataset": dataset}, f"store.workers={workers}")
+        embed_small(tmp_path, {**inputs, "dataset": dataset}, f"store.workers={workers}")
     progress = json.loads((tmp_path / "store.partial/progress.json").read_text())
     assert list(progress["shards"]) == ["train/shard-00000", "train/shard-00001"], "what came before it is kept"
     assert not (tmp_path / "store").exists()
@@ -109,7 +97,7 @@ def test_damage_is_named_as_without_workers(inputs, tmp_path, workers):
 def test_killed_worker_ends_the_run_with_a_word(inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "prepare", _die)
     with pytest.raises(StoreError, match=r"was killed.*store\.workers"):
-        embed(tmp_path, inputs, "store.workers=1")
+        embed_small(tmp_path, inputs, "store.workers=1")
 
 
 def _die(order):
@@ -118,8 +106,8 @@ def _die(order):
 
 @pytest.mark.parametrize(("precision", "limit"), [("bf16", 2e-2), ("fp16", 2e-3)])
 def test_lower_precision_is_said_in_the_header_and_near(inputs, serial, tmp_path, precision, limit):
-    embed(tmp_path, inputs, f"store.precision={precision}", "store.tokens=fp16")
-    embed(tmp_path, inputs, "store.tokens=fp16", name="plain")
+    embed_small(tmp_path, inputs, f"store.precision={precision}", "store.tokens=fp16")
+    embed_small(tmp_path, inputs, "store.tokens=fp16", name="plain")
     lowered, plain = Store.open(tmp_path / "store", "train"), Store.open(tmp_path / "plain", "train")
     assert lowered.header.precision == precision
     assert lowered.header.weights_hash == plain.header.weights_hash
@@ -140,8 +128,8 @@ def test_compiled_store_is_near_and_of_another_identity(inputs, tmp_path, monkey
     monkeypatch.setattr(FrozenClip, "load", eager)
     torch._dynamo.reset()
     bare = {**inputs, "dataset": write_dataset(tmp_path / "bare", {"train": records("train", 8)})}
-    embed(tmp_path, bare, "store.compile=true", "store.tokens=fp16", "store.image_dtype=fp32")
-    embed(tmp_path, bare, "store.tokens=fp16", "store.image_dtype=fp32", name="plain")
+    embed_small(tmp_path, bare, "store.compile=true", "store.tokens=fp16", "store.image_dtype=fp32")
+    embed_small(tmp_path, bare, "store.tokens=fp16", "store.image_dtype=fp32", name="plain")
     found = Store.open(tmp_path / "store", "train").gather(np.arange(8))
     wanted = Store.open(tmp_path / "plain", "train").gather(np.arange(8))
     torch.testing.assert_close(found.image_embeds, wanted.image_embeds, atol=1e-5, rtol=1e-4)
@@ -181,7 +169,7 @@ def web(split, count):
 def test_the_webs_records_have_any_size_and_length(inputs, tmp_path, workers):
     dataset = write_dataset(tmp_path / "web", {"train": web("train", 12)}, source="img2dataset")
     overrides = (f"store.workers={workers}", "store.tokens=fp16", "store.image_dtype=fp32")
-    summary = embed(tmp_path, {**inputs, "dataset": dataset}, *overrides)
+    summary = embed_small(tmp_path, {**inputs, "dataset": dataset}, *overrides)
     assert summary["splits"]["train"]["changed_captions"] == 4, "three too long, one with a marker"
     store = Store.open(tmp_path / "store", "train")
     assert store.lengths.max() == 77
@@ -221,13 +209,13 @@ def test_annotated_records_of_the_web_keep_their_captions_whole(inputs, tmp_path
     content[1] = with_caption(content[1], **around)
     dataset = write_dataset(tmp_path / "web", {"train": content}, source="img2dataset+subjects")
     with pytest.raises(DataError, match=f"record train-000001: caption .*{said}"):
-        embed(tmp_path, {**inputs, "dataset": dataset})
+        embed_small(tmp_path, {**inputs, "dataset": dataset})
 
 
 def test_nouns_of_the_webs_annotated_records_are_where_the_tokens_are(inputs, tmp_path):
     content = [with_caption(record, before="red ") for record in annotated("train", 6)]
     dataset = write_dataset(tmp_path / "web", {"train": content}, source="img2dataset+subjects")
-    summary = embed(tmp_path, {**inputs, "dataset": dataset})
+    summary = embed_small(tmp_path, {**inputs, "dataset": dataset})
     assert "changed_captions" not in summary["splits"]["train"]
     clip, number = FrozenClip.load(inputs["frozen"] / "clip"), 0
     found = Store.open(tmp_path / "store", "train").gather(np.arange(6)).subjects
